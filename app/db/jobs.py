@@ -1,0 +1,306 @@
+"""The only place that writes job state: add, claim, heartbeat, finish, cancel, recover.
+
+Delivery is at least once, the claim once, the commit once. Every write of a worker is fenced by the attempt it was
+given: when it finds no row, the lease was lost and the worker must write nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import CursorResult, and_, exists, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import aliased
+
+from app.db.tables import Job, JobNeed, now
+from app.domain.states import FINAL, FailureClass, State
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement, Update
+    from sqlalchemy.orm import Session
+
+    from app.domain.plan import JobSpec
+
+_ACTIVE = (State.QUEUED, State.RUNNING)
+BACK_OFF_S = 5.0
+"""Seconds before a job is tried again, times the attempts so far."""
+
+
+class LeaseLostError(Exception):
+    """Another attempt owns the job by now; nothing of this one may be stored."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this worker may run, as long as its heartbeats succeed."""
+
+    id: uuid.UUID
+    attempt: int
+    kind: str
+    payload: dict[str, Any]
+    comparison_id: uuid.UUID | None
+    audit_id: uuid.UUID | None
+
+
+def add(
+    session: Session,
+    specs: Iterable[JobSpec],
+    *,
+    comparison_id: uuid.UUID | None = None,
+    audit_id: uuid.UUID | None = None,
+    known: dict[str, uuid.UUID] | None = None,
+) -> dict[str, uuid.UUID]:
+    """Store jobs in order; return their ids by handle.
+
+    ``known`` holds handles of jobs stored before that these may need. A spec whose ``work_key`` is active already
+    becomes that job.
+    """
+    ids = dict(known or {})
+    for spec in specs:
+        if spec.handle in ids:
+            continue
+        ids[spec.handle] = _add_one(session, spec, ids, comparison_id, audit_id)
+    return ids
+
+
+def _add_one(
+    session: Session,
+    spec: JobSpec,
+    ids: dict[str, uuid.UUID],
+    comparison_id: uuid.UUID | None,
+    audit_id: uuid.UUID | None,
+) -> uuid.UUID:
+    # Two submitters may add the same work at once: the unique index lets one win, the other finds it on its
+    # second look.
+    for _ in range(3):
+        if active := _active(session, spec.work_key):
+            return active
+        job = Job(
+            kind=spec.kind,
+            state=State.QUEUED,
+            priority=spec.priority,
+            payload=spec.payload,
+            work_key=spec.work_key,
+            exclusive=spec.exclusive,
+            comparison_id=comparison_id,
+            audit_id=audit_id,
+        )
+        try:
+            with session.begin_nested():
+                session.add(job)
+                session.flush()
+        except IntegrityError:
+            continue
+        session.add_all(JobNeed(job_id=job.id, role=role, needs_id=ids[handle]) for role, handle in spec.needs.items())
+        session.flush()
+        return job.id
+    raise RuntimeError(f"job {spec.work_key!r} was added and ended three times while it was being added here")
+
+
+def _active(session: Session, work_key: str | None) -> uuid.UUID | None:
+    if work_key is None:
+        return None
+    return session.scalar(select(Job.id).where(Job.work_key == work_key, Job.state.in_(_ACTIVE)))
+
+
+def _ready() -> ColumnElement[bool]:
+    """Queued, due, and every job it needs has ended, however it ended."""
+    needed = aliased(Job)
+    waiting = exists().where(
+        JobNeed.job_id == Job.id, needed.id == JobNeed.needs_id, needed.state.not_in([str(state) for state in FINAL])
+    )
+    return and_(Job.state == State.QUEUED, Job.available_at <= now(), ~waiting)
+
+
+def claim_next(session: Session, *, worker: str, device: str, host: str, lease_s: float) -> Claim | None:
+    """Claim the most urgent ready job of a device class, or return None."""
+    candidates = select(Job.id).where(_ready(), Job.device == device)
+    order = (Job.priority.desc(), Job.created_at, Job.id)
+    for job_id in session.scalars(candidates.order_by(*order).limit(20)).all():
+        if claimed := claim(session, job_id, worker=worker, host=host, lease_s=lease_s):
+            return claimed
+    return None
+
+
+def claim(session: Session, job_id: uuid.UUID, *, worker: str, host: str, lease_s: float) -> Claim | None:
+    """Claim one job if it is ready; None when it is not, or when its device is taken."""
+    row = session.execute(select(Job.exclusive, Job.kind, Job.device).where(Job.id == job_id)).one_or_none()
+    if row is None:
+        return None
+    statement = (
+        update(Job)
+        .where(Job.id == job_id, _ready())
+        .values(
+            state=State.RUNNING,
+            attempt=Job.attempt + 1,
+            worker=worker,
+            lease_until=now() + timedelta(seconds=lease_s),
+            exclusive_on=f"{host} {row.device} {row.kind}" if row.exclusive else None,
+            started_at=now(),
+            progress=None,
+        )
+        .returning(Job.id, Job.attempt, Job.kind, Job.payload, Job.comparison_id, Job.audit_id)
+        .execution_options(synchronize_session=False)
+    )
+    try:
+        with session.begin_nested():
+            claimed = session.execute(statement).one_or_none()
+    except IntegrityError:
+        return None  # another exclusive job runs on this device
+    return None if claimed is None else Claim(*claimed)
+
+
+def _fenced(claim: Claim) -> Update:
+    return (
+        update(Job)
+        .where(Job.id == claim.id, Job.state == State.RUNNING, Job.attempt == claim.attempt)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def heartbeat(session: Session, claim: Claim, *, lease_s: float, progress: dict[str, Any] | None) -> bool:
+    """Extend the lease and store the progress; return whether cancellation was asked for. Raises LeaseLostError."""
+    values: dict[str, Any] = {"lease_until": now() + timedelta(seconds=lease_s)}
+    if progress is not None:
+        values["progress"] = progress
+    row = session.execute(_fenced(claim).values(**values).returning(Job.cancel_requested)).one_or_none()
+    if row is None:
+        raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
+    return bool(row.cancel_requested)
+
+
+def take_to_finish(session: Session, claim: Claim) -> None:
+    """Begin the committing transaction: holds the row while this attempt still owns it. Raises LeaseLostError."""
+    if not _rows(session, _fenced(claim).values(worker=Job.worker)):
+        raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
+
+
+def succeed(session: Session, claim: Claim, *, measurement_id: uuid.UUID | None = None) -> None:
+    """End the job well, in the same transaction as its results. Raises LeaseLostError."""
+    _end(session, claim, state=State.SUCCEEDED, measurement_id=measurement_id, error=None, failure_class=None)
+
+
+def fail(
+    session: Session, claim: Claim, failure_class: FailureClass, error: dict[str, Any], *, max_attempts: int
+) -> State:
+    """End the job badly, or queue it again when the failure may pass; return the new state. Raises LeaseLostError."""
+    if failure_class is FailureClass.TRANSIENT and claim.attempt < max_attempts:
+        _requeue(session, claim, error)
+        return State.QUEUED
+    _end(session, claim, state=State.FAILED, error=error, failure_class=failure_class)
+    return State.FAILED
+
+
+def give_back(session: Session, claim: Claim) -> None:
+    """Queue a job again that this worker will not finish because it is shutting down. Raises LeaseLostError."""
+    statement = _fenced(claim).values(state=State.QUEUED, lease_until=None, exclusive_on=None, available_at=now())
+    if not _rows(session, statement):
+        raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
+
+
+def finish_cancelled(session: Session, claim: Claim) -> None:
+    """End a job whose cancellation was asked for. Raises LeaseLostError."""
+    _end(session, claim, state=State.CANCELLED)
+
+
+def _requeue(session: Session, claim: Claim, error: dict[str, Any]) -> None:
+    statement = _fenced(claim).values(
+        state=State.QUEUED,
+        lease_until=None,
+        exclusive_on=None,
+        error=error,
+        available_at=now() + timedelta(seconds=BACK_OFF_S * claim.attempt),
+    )
+    if not _rows(session, statement):
+        raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
+
+
+def _end(session: Session, claim: Claim, **values: Any) -> None:  # noqa: ANN401 - column values
+    statement = _fenced(claim).values(lease_until=None, exclusive_on=None, finished_at=now(), **values)
+    if not _rows(session, statement):
+        raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
+
+
+def _rows(session: Session, statement: Update) -> int:
+    result = session.execute(statement)
+    assert isinstance(result, CursorResult)  # noqa: S101 - an UPDATE has a row count
+    return result.rowcount
+
+
+def request_cancel(session: Session, job_ids: Sequence[uuid.UUID]) -> None:
+    """Cancel jobs: queued ones at once, running ones at their next heartbeat."""
+    for job_id in job_ids:
+        queued = (
+            update(Job)
+            .where(Job.id == job_id, Job.state == State.QUEUED)
+            .values(state=State.CANCELLED, finished_at=now())
+        )
+        if not _rows(session, queued.execution_options(synchronize_session=False)):
+            running = update(Job).where(Job.id == job_id, Job.state == State.RUNNING).values(cancel_requested=True)
+            session.execute(running.execution_options(synchronize_session=False))
+
+
+def recover(session: Session, *, max_attempts: int) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
+    """Deal with running jobs whose lease has expired: queue again with back-off, or fail as lost.
+
+    Returns the ids queued again and the ids failed.
+    """
+    expired = and_(Job.state == State.RUNNING, Job.lease_until < now())
+    requeued, failed = [], []
+    for job_id, attempt, cancel in session.execute(select(Job.id, Job.attempt, Job.cancel_requested).where(expired)):
+        values: dict[str, Any] = {"lease_until": None, "exclusive_on": None}
+        if cancel:
+            values |= {"state": State.CANCELLED, "finished_at": now()}
+        elif attempt >= max_attempts:
+            lost = f"The worker died {attempt} times while it ran this job; look at the worker's log for the reason."
+            values |= {
+                "state": State.FAILED,
+                "finished_at": now(),
+                "failure_class": FailureClass.LOST,
+                "error": {"class": FailureClass.LOST, "code": "worker-lost", "message": lost},
+            }
+        else:
+            values |= {"state": State.QUEUED, "available_at": now() + timedelta(seconds=BACK_OFF_S * attempt)}
+        fenced = update(Job).where(Job.id == job_id, Job.attempt == attempt, expired).values(**values)
+        if _rows(session, fenced.execution_options(synchronize_session=False)):
+            if values["state"] is State.QUEUED:
+                requeued.append(job_id)
+            elif values["state"] is State.FAILED:
+                failed.append(job_id)
+    return requeued, failed
+
+
+def to_ring(session: Session, *, device: str, older_than_s: float, limit: int = 1000) -> list[uuid.UUID]:
+    """Return ready jobs that nobody was rung for lately, and note that they are being rung now."""
+    before = now() - timedelta(seconds=older_than_s)
+    quiet = or_(Job.rung_at.is_(None), Job.rung_at < before)
+    ids = list(session.scalars(select(Job.id).where(_ready(), Job.device == device, quiet).limit(limit)))
+    if ids:
+        rung = update(Job).where(Job.id.in_(ids)).values(rung_at=now())
+        session.execute(rung.execution_options(synchronize_session=False))
+    return ids
+
+
+def needs(session: Session, job_id: uuid.UUID) -> dict[str, Job]:
+    """Return the jobs that a job needed, by role."""
+    rows = session.execute(
+        select(JobNeed.role, Job).join(Job, Job.id == JobNeed.needs_id).where(JobNeed.job_id == job_id)
+    )
+    return {role: job for role, job in rows}  # noqa: C416 - rows are not pairs to dict()
+
+
+def closure(session: Session, job_ids: Sequence[uuid.UUID]) -> list[Job]:
+    """Return these jobs and everything that they need, directly or not."""
+    found: dict[uuid.UUID, Job] = {}
+    frontier = list(job_ids)
+    while frontier:
+        jobs = session.scalars(select(Job).where(Job.id.in_(frontier))).all()
+        found |= {job.id: job for job in jobs}
+        following = session.scalars(select(JobNeed.needs_id).where(JobNeed.job_id.in_(frontier)))
+        frontier = [job_id for job_id in following if job_id not in found]
+    return list(found.values())

@@ -1,0 +1,305 @@
+"""The tables. Times are UTC, sizes bytes, effects fractions."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.domain.ids import new_id
+
+
+def now() -> datetime:
+    """Return the present time in UTC."""
+    return datetime.now(UTC)
+
+
+class NaiveTimeError(ValueError):
+    """A time without a zone was about to be stored."""
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """Times with a zone in and out, also on SQLite, which forgets the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Refuse naive times, store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise NaiveTimeError(f"{value!r} has no time zone; use datetime.now(UTC).")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Give back UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class Base(DeclarativeBase):
+    """All tables, with named constraints so that migrations can name them on SQLite too."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcTime,
+        dict[str, Any]: Json,
+        list[Any]: Json,
+    }
+
+
+class Catalog(Base):
+    """When a zoo's listings were last read, and from which version."""
+
+    __tablename__ = "catalogs"
+
+    zoo: Mapped[str] = mapped_column(String(100), primary_key=True)
+    version: Mapped[str] = mapped_column(String(200))
+    listings: Mapped[int]
+    refreshed_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Listing(Base):
+    """One published model of a zoo, as its adapter describes it."""
+
+    __tablename__ = "listings"
+    __table_args__ = (Index("ix_listings_architecture_zoo", "architecture", "zoo"),)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    ref: Mapped[str] = mapped_column(String(500), unique=True)
+    zoo: Mapped[str] = mapped_column(String(100), index=True)
+    name: Mapped[str] = mapped_column(String(300))
+    weights: Mapped[str] = mapped_column(String(200))
+    architecture: Mapped[str | None] = mapped_column(String(200))
+    is_default: Mapped[bool]
+    label_space: Mapped[str | None] = mapped_column(String(100))
+    classes: Mapped[int | None]
+    contract: Mapped[dict[str, Any] | None]
+    claims: Mapped[list[Any]]
+    licence: Mapped[str | None] = mapped_column(String(200))
+    runtimes: Mapped[list[Any]]
+
+
+class Dataset(Base):
+    """A data set that predictions are made on. ``digest`` is that of its items, bytes and labels, in order."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    format: Mapped[str] = mapped_column(String(50))
+    path: Mapped[str | None] = mapped_column(String(1000))
+    label_space: Mapped[str | None] = mapped_column(String(100))
+    items: Mapped[int | None]
+    classes: Mapped[int | None]
+    digest: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    def spec(self) -> dict[str, Any]:
+        """Return what the engine needs to open this data set."""
+        return {"name": self.name, "format": self.format, "path": self.path, "label_space": self.label_space}
+
+
+class Artifact(Base):
+    """The exact bytes of a model."""
+
+    __tablename__ = "artifacts"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    format: Mapped[str] = mapped_column(String(50))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Measurement(Base):
+    """One immutable fact: what was measured, on what, by which protocol, where, with its raw samples as files.
+
+    ``key`` identifies subject, protocol and environment, so that the same thing is measured once. ``files`` maps a
+    role to the SHA-256 of a stored file.
+    """
+
+    __tablename__ = "measurements"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(20))
+    key: Mapped[str] = mapped_column(String(64), index=True)
+    subject: Mapped[str] = mapped_column(String(2000))
+    artifact_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"), index=True)
+    protocol: Mapped[dict[str, Any]]
+    environment: Mapped[dict[str, Any]]
+    values: Mapped[dict[str, Any]]
+    files: Mapped[dict[str, Any]]
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    # One attempt of one job commits; a second measurement of that job would be a doubled result.
+    __table_args__ = (UniqueConstraint("job_id"),)
+
+
+class Audit(Base):
+    """Many comparisons: zoo against zoo, matched by architecture key."""
+
+    __tablename__ = "audits"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    zoos: Mapped[list[Any]]
+    models: Mapped[list[Any]]
+    weights: Mapped[str] = mapped_column(String(200))
+    scope: Mapped[dict[str, Any]]
+    summary: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+
+
+class Comparison(Base):
+    """Two listings, the dimensions asked for, a policy, and the answer once it stands."""
+
+    __tablename__ = "comparisons"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"), index=True)
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    verdict: Mapped[str | None] = mapped_column(String(30))
+    architecture: Mapped[str | None] = mapped_column(String(200), index=True)
+    a_ref: Mapped[str] = mapped_column(String(1000), index=True)
+    b_ref: Mapped[str] = mapped_column(String(1000), index=True)
+    scope: Mapped[dict[str, Any]]
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+
+
+class Finding(Base):
+    """One judged difference of a comparison. ``magnitude`` ranks: the effect, alike in both directions."""
+
+    __tablename__ = "findings"
+    __table_args__ = (
+        Index("ix_findings_dimension_magnitude_id", "dimension", "magnitude", "id"),
+        Index("ix_findings_magnitude_id", "magnitude", "id"),
+        Index("ix_findings_architecture_dimension", "architecture", "dimension"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    comparison_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("comparisons.id"), index=True)
+    audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"), index=True)
+    architecture: Mapped[str | None] = mapped_column(String(200))
+    a_ref: Mapped[str] = mapped_column(String(1000))
+    b_ref: Mapped[str] = mapped_column(String(1000))
+    zoo_a: Mapped[str] = mapped_column(String(100), index=True)
+    zoo_b: Mapped[str] = mapped_column(String(100), index=True)
+    dimension: Mapped[str] = mapped_column(String(20))
+    metric: Mapped[str] = mapped_column(String(100))
+    a: Mapped[float | None]
+    b: Mapped[float | None]
+    effect: Mapped[float | None]
+    ci_low: Mapped[float | None]
+    ci_high: Mapped[float | None]
+    margin: Mapped[float | None]
+    magnitude: Mapped[float]
+    verdict: Mapped[str] = mapped_column(String(20))
+    severity: Mapped[str] = mapped_column(String(20))
+    details: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Job(Base):
+    """The unit of queued work. The row is the truth; a message only rings. ``app.db.jobs`` alone writes states."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("ix_jobs_state_priority_available", "state", "priority", "available_at"),
+        # Active work with the same key is one job; on one device only one exclusive job runs.
+        Index(
+            "uq_jobs_active_work_key",
+            "work_key",
+            unique=True,
+            sqlite_where=text("state IN ('queued', 'running')"),
+            postgresql_where=text("state IN ('queued', 'running')"),
+        ),
+        Index(
+            "uq_jobs_running_exclusive_on",
+            "exclusive_on",
+            unique=True,
+            sqlite_where=text("state = 'running'"),
+            postgresql_where=text("state = 'running'"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20))
+    priority: Mapped[int] = mapped_column(default=0)
+    device: Mapped[str] = mapped_column(String(20), default="cpu")
+    payload: Mapped[dict[str, Any]]
+    work_key: Mapped[str | None] = mapped_column(String(2000))
+    exclusive: Mapped[bool] = mapped_column(default=False)
+    exclusive_on: Mapped[str | None] = mapped_column(String(200))
+    comparison_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("comparisons.id"), index=True)
+    audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"), index=True)
+    attempt: Mapped[int] = mapped_column(default=0)
+    available_at: Mapped[datetime] = mapped_column(default=now)
+    lease_until: Mapped[datetime | None]
+    worker: Mapped[str | None] = mapped_column(String(200))
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    measurement_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("measurements.id", use_alter=True))
+    failure_class: Mapped[str | None] = mapped_column(String(20))
+    error: Mapped[dict[str, Any] | None]
+    progress: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    rung_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobNeed(Base):
+    """That one job starts only after another has ended, and what it needs of it."""
+
+    __tablename__ = "job_needs"
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    role: Mapped[str] = mapped_column(String(1100), primary_key=True)
+    needs_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"), index=True)
+
+
+class IdempotencyKey(Base):
+    """Which request a client's ``Idempotency-Key`` stood for, and what it made."""
+
+    __tablename__ = "idempotency_keys"
+
+    client: Mapped[str] = mapped_column(String(100), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_hash: Mapped[str] = mapped_column(String(64))
+    resource_id: Mapped[uuid.UUID]
+    created_at: Mapped[datetime] = mapped_column(default=now)

@@ -1,0 +1,86 @@
+"""The answer to a comparison, put together from what was measured. Pure; DESIGN's JSON contract in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from app.domain.policies import Dimension, Policy
+from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, judge_latency, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: the reference asked for, and the values of its ``inspect`` measurement."""
+
+    ref: str
+    inspected: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return this side as the contract has it."""
+        listing = self.inspected["listing"]
+        return {
+            "ref": self.ref,
+            "listing": listing["ref"],
+            "architecture": listing["architecture"],
+            "artifact": self.inspected["artifact"],
+            "contract": listing["contract"],
+            "claims": listing["claims"],
+        }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Verdict, findings, and the JSON of DESIGN without the comparison's own id and state."""
+
+    verdict: Verdict
+    findings: list[Finding]
+    result: dict[str, Any]
+
+
+def build(
+    a: Side, b: Side, *, measured: dict[str, Any], errors: dict[str, Any], policy: Policy, asked: Sequence[Dimension]
+) -> Answer:
+    """Judge what was measured under a policy.
+
+    ``measured`` holds the engine's blocks by dimension, None or absent where there is none; ``errors`` says why, by
+    dimension, as ``{"class", "code", "message"}``.
+    """
+    blocks: dict[str, Any] = {
+        Dimension.ARCHITECTURE: measured.get("architecture"),
+        Dimension.ACCURACY: judge_accuracy(measured["accuracy"], policy) if measured.get("accuracy") else None,
+        Dimension.LATENCY: judge_latency(measured["latency"], policy) if measured.get("latency") else None,
+        "interface": interface(
+            a.inspected | {"label_space": a.inspected["listing"]["label_space"]},
+            b.inspected | {"label_space": b.inspected["listing"]["label_space"]},
+        ),
+    }
+    joint, reason = verdict(blocks, policy, asked)
+    found = findings(blocks, policy, asked)
+    result = {
+        "verdict": joint,
+        "reason": reason,
+        "a": a.to_json(),
+        "b": b.to_json(),
+        **{str(name): block for name, block in blocks.items()},
+        "errors": errors,
+        "policy": policy.to_json(),
+    }
+    return Answer(joint, found, result)
+
+
+def latency_block(session: dict[str, Any], a_ref: str, b_ref: str) -> dict[str, Any]:
+    """Cut one pair out of a latency session's JSON. Operating points that lack one of the two are left out."""
+    points = []
+    for point in session["operating_points"]:
+        entries = {entry["ref"]: entry for entry in point["entries"]}
+        pair = next((pair for pair in point["pairs"] if (pair["a"], pair["b"]) == (a_ref, b_ref)), None)
+        if pair is None:
+            continue
+        shared = {key: value for key, value in point.items() if key not in {"entries", "pairs"}}
+        ratio = {key: value for key, value in pair.items() if key not in {"a", "b"}}
+        points.append({**shared, **ratio, "a": entries[a_ref], "b": entries[b_ref]})
+    return {"operating_points": points, "machine": session["machine"]}

@@ -1,0 +1,174 @@
+"""Which jobs a comparison or an audit needs, and in what order. Pure: nothing is stored or measured here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from app.domain.policies import Dimension
+from app.domain.states import JobKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from app.domain.policies import Policy
+    from app.domain.references import Reference
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A listing as the engine is asked for it. ``folder`` is set for a team's own zoo."""
+
+    ref: str
+    zoo: str
+    name: str
+    weights: str | None
+    folder: str | None = None
+
+    @classmethod
+    def of(cls, reference: Reference, folder: str | None) -> Subject:
+        """Return the subject behind a parsed reference."""
+        return cls(str(reference), reference.zoo, reference.name, reference.weights, folder)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return this subject as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Subject:
+        """Read ``to_json``'s form."""
+        return cls(**value)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is asked of every pair: dimensions, data set, policy and the time to spend on latency."""
+
+    dimensions: tuple[Dimension, ...]
+    policy: Policy
+    dataset: dict[str, Any] | None = None
+    latency_budget_s: float = 60.0
+    runtimes: tuple[str, ...] = ("onnxruntime", "torch")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return this scope as JSON."""
+        return {
+            "dimensions": [str(dimension) for dimension in self.dimensions],
+            "policy": self.policy.to_json(),
+            "dataset": self.dataset,
+            "latency_budget_s": self.latency_budget_s,
+            "runtimes": list(self.runtimes),
+        }
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A job to be stored. ``needs`` maps a role to the handle of the job that must have ended before.
+
+    Active jobs with the same ``work_key`` are one job, whoever asked for it. An ``exclusive`` job runs alone on its
+    device among its kind.
+    """
+
+    handle: str
+    kind: JobKind
+    payload: dict[str, Any]
+    needs: dict[str, str] = field(default_factory=dict)
+    work_key: str | None = None
+    exclusive: bool = False
+    priority: int = 0
+
+
+def measurements(subjects: Sequence[Subject], scope: Scope, *, share: str) -> list[JobSpec]:
+    """Return the measuring jobs of one group of listings: each is measured once, all are timed together.
+
+    ``share`` keeps groups of different comparisons or audits apart where a measurement belongs to one group only.
+    """
+    unique = list({subject.ref: subject for subject in subjects}.values())
+    jobs = [
+        JobSpec(
+            f"inspect {subject.ref}",
+            JobKind.INSPECT,
+            {"listing": subject.to_json()},
+            work_key=f"inspect {subject.ref}",
+            priority=1,
+        )
+        for subject in unique
+    ]
+    if Dimension.ACCURACY in scope.dimensions and scope.dataset is not None:
+        jobs += [
+            JobSpec(
+                f"predict {subject.ref}",
+                JobKind.PREDICT,
+                {"listing": subject.to_json(), "dataset": scope.dataset},
+                needs={"inspect": f"inspect {subject.ref}"},
+                work_key=f"predict {subject.ref} on {scope.dataset['name']}",
+            )
+            for subject in unique
+        ]
+    if Dimension.LATENCY in scope.dimensions:
+        jobs.append(
+            JobSpec(
+                f"latency {share}",
+                JobKind.LATENCY,
+                {
+                    "listings": [subject.to_json() for subject in subjects],
+                    "points": [
+                        {"runtime": runtime, "batch": 1, "threads": 1, "device": "cpu"} for runtime in scope.runtimes
+                    ],
+                    "budget_s": scope.latency_budget_s,
+                    "margin": scope.policy.latency_margin,
+                },
+                needs={f"inspect {subject.ref}": f"inspect {subject.ref}" for subject in unique},
+                exclusive=True,
+                priority=2,
+            )
+        )
+    return jobs
+
+
+def comparison(comparison_id: str, a: Subject, b: Subject, scope: Scope, *, share: str) -> JobSpec:
+    """Return the job that compares a pair, after the measuring jobs of its group (``measurements``)."""
+    needs = {"a.inspect": f"inspect {a.ref}", "b.inspect": f"inspect {b.ref}"}
+    if Dimension.ACCURACY in scope.dimensions and scope.dataset is not None:
+        needs |= {"a.predict": f"predict {a.ref}", "b.predict": f"predict {b.ref}"}
+    if Dimension.LATENCY in scope.dimensions:
+        needs["latency"] = f"latency {share}"
+    return JobSpec(f"compare {comparison_id}", JobKind.COMPARE, {"comparison_id": comparison_id}, needs, priority=3)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A listing that an audit may pick: what the catalogue says of it."""
+
+    subject: Subject
+    architecture: str
+    default: bool
+
+
+def pick(candidates: Iterable[Candidate], weights: str) -> dict[str, list[Candidate]]:
+    """Pick one listing a zoo and architecture key: its ``weights`` tag if it has that, else its default.
+
+    ``weights`` is ``default`` or a tag such as ``none``. Returns the picked ones by architecture key, keys that only
+    one zoo has left out, in the order of the keys.
+    """
+    best: dict[tuple[str, str], Candidate] = {}
+    for candidate in candidates:
+        place = (candidate.architecture, candidate.subject.zoo)
+        if place not in best or _rank(candidate, weights) > _rank(best[place], weights):
+            best[place] = candidate
+    groups: dict[str, list[Candidate]] = defaultdict(list)
+    for (architecture, _), candidate in sorted(best.items()):
+        groups[architecture].append(candidate)
+    return {key: group for key, group in groups.items() if len(group) > 1}
+
+
+def _rank(candidate: Candidate, weights: str) -> tuple[bool, bool, int]:
+    # Of names that tie, the shortest is the zoo's plain spelling (resnet50 before resnet50.tv_in1k's aliases).
+    return (candidate.subject.weights == weights, candidate.default, -len(candidate.subject.name))
+
+
+def pairs(group: Sequence[Candidate]) -> list[tuple[Candidate, Candidate]]:
+    """Return the pairs of a group, in its order."""
+    return list(combinations(group, 2))

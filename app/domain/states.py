@@ -1,0 +1,58 @@
+"""States of jobs and of what users wait for, in one transition table."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """State of a job, a comparison or an audit."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.FAILED}),
+    # Back to queued: the lease expired or the failure was transient. Running again: a new attempt took over.
+    State.RUNNING: frozenset({State.RUNNING, State.QUEUED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+}
+
+
+class FailureClass(StrEnum):
+    """Why a job failed; a closed set."""
+
+    USAGE = "usage"
+    SUBJECT = "subject"
+    UNSAFE = "unsafe"
+    TRANSIENT = "transient"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    LOST = "lost"
+
+
+class JobKind(StrEnum):
+    """What a job does."""
+
+    CATALOG = "catalog"
+    """List what a zoo publishes."""
+    EXPAND = "expand"
+    """Turn an audit into comparisons and their jobs."""
+    INSPECT = "inspect"
+    """Load one listing; keep its artifact, canonical graph and counts."""
+    PREDICT = "predict"
+    """Run one listing over a data set; keep what it predicts."""
+    LATENCY = "latency"
+    """Time the listings of one architecture key against each other."""
+    COMPARE = "compare"
+    """Compare two listings by what was measured; judge and store the findings."""
+    CONCLUDE = "conclude"
+    """Close an audit whose comparisons have all ended."""

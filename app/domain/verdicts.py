@@ -1,0 +1,332 @@
+"""How measured differences become findings and a verdict. Pure: same inputs, same verdict, for ever.
+
+The engine measures and gives intervals; nothing in here measures. So a stored comparison can be judged again under
+another policy.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from app.domain.policies import Dimension
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from app.domain.policies import Policy
+
+POWER_FACTOR = 8.57
+"""(z_0.95 + z_0.90)^2: items for two one-sided tests at 5 % with 80 % power, times d / margin^2."""
+
+SIGNIFICANCE = 0.05
+"""Error of the first kind of a test that a difference is zero."""
+
+Interval = tuple[float, float]
+
+
+class Verdict(StrEnum):
+    """The answer to one comparison."""
+
+    INTERCHANGEABLE = "interchangeable"
+    NOT_INTERCHANGEABLE = "not_interchangeable"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Place(StrEnum):
+    """Where one measured difference lies, by its interval."""
+
+    INSIDE = "inside"
+    OUTSIDE = "outside"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Severity(StrEnum):
+    """Whether a finding decides under the policy, or is told for information."""
+
+    CRITICAL = "critical"
+    ADVISORY = "advisory"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One judged difference. ``effect`` and its interval are fractions; ``a`` and ``b`` are in the metric's unit."""
+
+    dimension: Dimension
+    metric: str
+    a: float | None
+    b: float | None
+    effect: float | None
+    ci95: Interval | None
+    margin: float | None
+    verdict: Place
+    severity: Severity
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def magnitude(self) -> float:
+        """Size of the effect for ranking; a ratio counts the same in both directions."""
+        if self.effect is None or math.isnan(self.effect):
+            return 0.0
+        if self.dimension is Dimension.LATENCY:
+            return max(1 + self.effect, 1 / (1 + self.effect)) - 1 if self.effect > -1 else math.inf
+        return abs(self.effect)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return this finding as JSON."""
+        value = asdict(self)
+        value["ci95"] = list(self.ci95) if self.ci95 else None
+        return value
+
+
+def place(interval: Interval, margin: float, *, inner: Interval | None = None) -> Place:
+    """Place a difference by its 95 % interval.
+
+    ``inner`` is the interval that must lie inside ±margin for ``inside`` (the 90 % one for two one-sided tests);
+    without it the 95 % interval itself.
+    """
+    low, high = interval
+    inner_low, inner_high = inner or interval
+    if -margin <= inner_low and inner_high <= margin:
+        return Place.INSIDE
+    if low > margin or high < -margin:
+        return Place.OUTSIDE
+    return Place.INCONCLUSIVE
+
+
+def items_needed(discordant: float, margin: float) -> int:
+    """Items that decide equivalence with 80 % power, when a fraction ``discordant`` gets one right answer only."""
+    return math.ceil(POWER_FACTOR * discordant / margin**2)
+
+
+def judge_accuracy(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
+    """Add ``verdict``, ``margin``, ``items_needed`` and ``significant`` to a measured accuracy block."""
+    margin = policy.accuracy_margin
+    judged: dict[str, Any] = dict(measured)
+    for metric in ("top1", "top5"):
+        if measured.get(metric):
+            judged[metric] = {**measured[metric], "significant": measured[metric]["p_value"] < SIGNIFICANCE}
+    top1 = judged["top1"]
+    where = place(_pair(top1["ci95"]), margin, inner=_pair(top1["ci90"]))
+    words = {Place.INSIDE: "equivalent", Place.OUTSIDE: "different", Place.INCONCLUSIVE: "inconclusive"}
+    undecided = where is Place.INCONCLUSIVE and margin > 0
+    judged["verdict"] = words[where]
+    judged["margin"] = margin
+    judged["items_needed"] = items_needed(measured["discordant"], margin) if undecided else None
+    return judged
+
+
+def judge_latency(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
+    """Add ``verdict`` and ``margin`` to every operating point of a measured latency block, and the joint verdict."""
+    points = [_judge_point(point, policy.latency_margin) for point in measured["operating_points"]]
+    return {**measured, "operating_points": points, "verdict": _joint_latency({point["verdict"] for point in points})}
+
+
+def _joint_latency(verdicts: set[str]) -> str:
+    """Join the operating points: one of them outside the margin is enough, two that contradict each other are not."""
+    if verdicts == {"same"}:
+        return "same"
+    faster = verdicts & {"a_faster", "b_faster"}
+    return faster.pop() if len(faster) == 1 else "inconclusive"
+
+
+def _judge_point(point: dict[str, Any], margin: float) -> dict[str, Any]:
+    if point.get("ratio") is None or point.get("ci95") is None or point.get("void"):
+        return {**point, "margin": margin, "verdict": "inconclusive"}
+    low, high = _pair(point["ci95"])
+    # The margin is symmetric in the logarithm, so that exchanging A and B exchanges the verdict and nothing else.
+    where = place((math.log(low), math.log(high)), math.log1p(margin))
+    if where is Place.OUTSIDE:
+        return {**point, "margin": margin, "verdict": "b_faster" if low > 1 else "a_faster"}
+    return {**point, "margin": margin, "verdict": "same" if where is Place.INSIDE else "inconclusive"}
+
+
+def findings(blocks: dict[str, Any], policy: Policy, asked: Iterable[Dimension]) -> list[Finding]:
+    """Return every judged difference of a comparison, whose blocks are already judged, in a fixed order."""
+    dimensions = frozenset(asked)
+    found: list[Finding] = []
+    for dimension, make in (
+        (Dimension.ARCHITECTURE, _architecture_findings),
+        (Dimension.ACCURACY, _accuracy_findings),
+        (Dimension.LATENCY, _latency_findings),
+    ):
+        if blocks.get(dimension):
+            severity = Severity.CRITICAL if policy.decides(dimension, dimensions) else Severity.ADVISORY
+            found += make(blocks[dimension], policy, severity)
+    return found
+
+
+def verdict(blocks: dict[str, Any], policy: Policy, asked: Iterable[Dimension]) -> tuple[Verdict, str]:
+    """Join the dimensions into one verdict, and say in a sentence what decided or what is missing."""
+    dimensions = frozenset(asked)
+    outside, missing = [], []
+    for dimension in Dimension:
+        if not policy.decides(dimension, dimensions):
+            continue
+        block = blocks.get(dimension)
+        where = _block_place(block) if block else None
+        if where is Place.OUTSIDE:
+            outside.append(str(dimension))
+        elif where is not Place.INSIDE:
+            missing.append(_what_would_decide(dimension, block))
+    if incompatible := [item["field"] for item in (blocks.get("interface") or {}).get("differences", [])]:
+        outside.append(f"interface ({', '.join(incompatible)})")
+    if outside:
+        return Verdict.NOT_INTERCHANGEABLE, f"Outside the margins of policy {policy.name}: {', '.join(outside)}."
+    if missing:
+        return Verdict.INCONCLUSIVE, " ".join(missing)
+    return Verdict.INTERCHANGEABLE, f"Every critical dimension lies inside the margins of policy {policy.name}."
+
+
+def interface(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """Compare how the outside meets two inspected listings: input and output shapes, label space.
+
+    A field that one side does not state is no difference.
+    """
+    fields = [("input", "input_shape"), ("output", "output_shape"), ("label space", "label_space")]
+    differences = [
+        {"field": field, "a": a[key], "b": b[key]}
+        for field, key in fields
+        if a.get(key) is not None and b.get(key) is not None and a[key] != b[key]
+    ]
+    return {"compatible": not differences, "differences": differences}
+
+
+_PLACES = {
+    "identical": Place.INSIDE,
+    "same_function": Place.INSIDE,
+    "equivalent": Place.INSIDE,
+    "same": Place.INSIDE,
+    "different": Place.OUTSIDE,
+    "a_faster": Place.OUTSIDE,
+    "b_faster": Place.OUTSIDE,
+}
+
+
+def _block_place(block: dict[str, Any]) -> Place:
+    points = block.get("operating_points", ())
+    if any(_PLACES.get(point["verdict"]) is Place.OUTSIDE for point in points):
+        return Place.OUTSIDE
+    return _PLACES.get(block["verdict"], Place.INCONCLUSIVE)
+
+
+def _what_would_decide(dimension: Dimension, block: dict[str, Any] | None) -> str:
+    if block is None:
+        return f"{dimension} was not measured, and the policy needs it: ask for --dimension {dimension}."
+    if dimension is Dimension.ACCURACY:
+        return f"accuracy is undecided on {block['items']} items; about {block['items_needed']} would decide."
+    return f"{dimension} is undecided within the time it was given; measure it longer."
+
+
+def _pair(values: Sequence[float]) -> Interval:
+    low, high = values
+    return (low, high)
+
+
+def _relative(a: float | None, b: float | None) -> float | None:
+    if a is None or b is None or b == 0:
+        return None
+    return (a - b) / b
+
+
+def _architecture_findings(block: dict[str, Any], policy: Policy, severity: Severity) -> list[Finding]:
+    differences = block["differences"]
+    structural = [item for item in differences if item["severity"] == "structural"]
+    words = {"identical": Place.INSIDE, "same_function": Place.INSIDE, "different": Place.OUTSIDE}
+    found = [
+        Finding(
+            Dimension.ARCHITECTURE,
+            "structure",
+            block["a"]["nodes"],
+            block["b"]["nodes"],
+            float(len(structural)),
+            (float(len(structural)),) * 2,
+            0.0,
+            words[block["verdict"]],
+            severity,
+            {
+                "verdict": block["verdict"],
+                "severities": {
+                    name: sum(item["severity"] == name for item in differences)
+                    for name in ("structural", "interface", "numeric", "cosmetic")
+                },
+            },
+        )
+    ]
+    for metric in ("parameters", "flops"):
+        a, b = block["a"].get(metric), block["b"].get(metric)
+        effect = _relative(a, b)
+        # Counts are exact, so their interval has no width.
+        interval = None if effect is None else (effect, effect)
+        where = Place.INCONCLUSIVE if interval is None else place(interval, policy.size_margin)
+        found.append(
+            Finding(
+                Dimension.ARCHITECTURE, metric, a, b, effect, interval, policy.size_margin, where, Severity.ADVISORY
+            )
+        )
+    return found
+
+
+def _accuracy_findings(block: dict[str, Any], policy: Policy, severity: Severity) -> list[Finding]:
+    margin = policy.accuracy_margin
+    found = []
+    for metric in ("top1", "top5"):
+        if not block.get(metric):
+            continue
+        value = block[metric]
+        interval = _pair(value["ci95"])
+        found.append(
+            Finding(
+                Dimension.ACCURACY,
+                metric,
+                value["a"],
+                value["b"],
+                value["difference"],
+                interval,
+                margin,
+                place(interval, margin, inner=_pair(value["ci90"])),
+                severity if metric == "top1" else Severity.ADVISORY,
+                {"p_value": value["p_value"], "dataset": block.get("dataset"), "items": block["items"]},
+            )
+        )
+    low, high = _pair(block["agreement_ci95"])
+    disagreement = (1 - high, 1 - low)
+    found.append(
+        Finding(
+            Dimension.ACCURACY,
+            "disagreement",
+            None,
+            None,
+            1 - block["agreement"],
+            disagreement,
+            policy.disagreement_margin,
+            place(disagreement, policy.disagreement_margin),
+            Severity.ADVISORY,
+            {"ledger": block["ledger"], "dataset": block.get("dataset"), "items": block["items"]},
+        )
+    )
+    return found
+
+
+def _latency_findings(block: dict[str, Any], policy: Policy, severity: Severity) -> list[Finding]:
+    words = {"same": Place.INSIDE, "a_faster": Place.OUTSIDE, "b_faster": Place.OUTSIDE}
+    found = []
+    for point in block["operating_points"]:
+        ratio, interval = point.get("ratio"), point.get("ci95")
+        found.append(
+            Finding(
+                Dimension.LATENCY,
+                f"latency {point['runtime']} {point['device']} batch {point['batch']} threads {point['threads']}",
+                point["a"].get("median_ms"),
+                point["b"].get("median_ms"),
+                None if ratio is None else ratio - 1,
+                None if interval is None else (interval[0] - 1, interval[1] - 1),
+                policy.latency_margin,
+                words.get(point["verdict"], Place.INCONCLUSIVE),
+                severity,
+                {"control": point.get("control"), "verdict": point["verdict"], "stopped": point.get("stopped")},
+            )
+        )
+    return found

@@ -1,0 +1,35 @@
+"""The zoos that ship with the project, as data. The adapters themselves live in the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.domain.references import FILE
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A zoo as the service knows it.
+
+    ``environment`` names the interpreter that its adapter runs in. ``folder`` is set for a team's own zoo. The content
+    behind a reference of a ``mutable`` zoo may change at any time, so it is inspected again for every request.
+    """
+
+    name: str
+    title: str
+    environment: str = "torch"
+    folder: str | None = None
+    mutable: bool = False
+
+
+SHIPPED: dict[str, Zoo] = {
+    zoo.name: zoo
+    for zoo in (
+        Zoo("torchvision", "torchvision (PyTorch)"),
+        Zoo("timm", "timm (PyTorch Image Models)"),
+        Zoo("keras", "Keras Applications"),
+        Zoo("onnx", "ONNX Model Zoo"),
+    )
+}
+
+BARE_FILE = Zoo(FILE, "a bare ONNX file", mutable=True)

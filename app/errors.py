@@ -1,0 +1,39 @@
+"""Errors that a caller can do something about: a status, a slug and a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ServiceError(Exception):
+    """What happened, to what, and what to do; carries its HTTP status and a stable slug."""
+
+    status = 400
+    slug = "bad-request"
+
+    def __init__(self, message: str, *, slug: str | None = None, **extra: Any) -> None:  # noqa: ANN401 - JSON members
+        super().__init__(message)
+        self.message = message
+        self.slug = slug or self.slug
+        self.extra = extra
+
+
+class NotFoundError(ServiceError):
+    """The resource named in the address does not exist."""
+
+    status = 404
+    slug = "not-found"
+
+
+class InvalidError(ServiceError):
+    """The request is well formed, but names something unknown or contradicts itself."""
+
+    status = 422
+    slug = "invalid"
+
+
+class ConflictError(ServiceError):
+    """The request does not fit the resource's present state."""
+
+    status = 409
+    slug = "conflict"

@@ -1,0 +1,70 @@
+"""All settings of the service and its workers: one validated object, read from ``ZOOAUDIT_*`` and passed in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of one process. Every field is set by the environment variable ``ZOOAUDIT_<FIELD>``."""
+
+    model_config = SettingsConfigDict(env_prefix="ZOOAUDIT_", frozen=True)
+
+    data_dir: Path = Field(
+        default=Path(".zooaudit"), description="Folder of the embedded database and of all measured files."
+    )
+    database_url: str | None = Field(
+        default=None, description="SQLAlchemy URL of the database; default: SQLite in the data folder."
+    )
+    broker_url: str | None = Field(
+        default=None, description="Redis URL that rings Celery workers; default: none, a local worker polls."
+    )
+    local_zoos: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Folders with a zoo.toml, or folders of such folders, joined as PATH is. Their code is trusted.",
+    )
+    cache_dir: Path = Field(
+        default=Path("~/.cache/zooaudit"), description="Folder for downloads that no zoo package caches itself."
+    )
+    worker_slots: int = Field(default=2, ge=1, description="Jobs that one local worker runs at the same time.")
+    lease_s: float = Field(default=30.0, gt=0, description="Seconds without a heartbeat after which a job is lost.")
+    max_attempts: int = Field(default=3, ge=1, description="Claims after which a job that keeps failing is given up.")
+    poll_s: float = Field(default=0.5, gt=0, description="Seconds between two looks of a local worker at the queue.")
+    engine_timeout_s: float = Field(default=900.0, gt=0, description="Wall time after which a measurement is killed.")
+    engine_memory_bytes: int = Field(
+        default=12 * 2**30, ge=2**28, description="Resident memory of a measurement's processes that gets them killed."
+    )
+    host: str = Field(default="127.0.0.1", description="Address that `zooaudit serve` listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port that `zooaudit serve` listens on.")
+
+    @field_validator("local_zoos", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(Path(part) for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("data_dir", "cache_dir", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("local_zoos", mode="after")
+    @classmethod
+    def _absolute_each(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(path.expanduser().absolute() for path in value)
+
+    @property
+    def url(self) -> str:
+        """URL of the database, the embedded default filled in."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'zooaudit.db'}"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether local workers poll the database because there is no broker."""
+        return self.broker_url is None
