@@ -1,0 +1,161 @@
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from workers.engine.accuracy import paired, store
+from workers.engine.accuracy.datasets import open_dataset
+from workers.engine.accuracy.inference import predict
+from workers.engine.accuracy.predictions import Predictions
+from workers.engine.graph.export import export_module
+from workers.engine.zoos.local import LocalZoo
+
+EXAMPLES = Path(__file__).parents[2] / "examples/digits"
+ZOOS = ("digits-torch", "digits-keras")
+MODELS = ("lenet5", "vgg_small", "resnet_small", "mlp")
+
+
+def silent(done: int, total: int, message: str) -> None:
+    del done, total, message
+
+
+def train(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / "train.py"), "--root", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def copy_zoos(root: Path) -> Path:
+    for zoo in ZOOS:
+        shutil.copytree(EXAMPLES / zoo, root / zoo, ignore=shutil.ignore_patterns("weights", "__pycache__"))
+    return root
+
+
+def claimed(zoo: str, name: str) -> float:
+    (claim,) = LocalZoo(zoo, EXAMPLES / zoo).describe(name, "v1").claims
+    assert claim.metric == "top1"
+    return claim.value
+
+
+def digests(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.glob("*/weights/*"))
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both zoos with a trained MLP, the model that trains in a second."""
+    root = copy_zoos(tmp_path_factory.mktemp("digits"))
+    done = train(root, "--model", "mlp")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "digits-keras mlp: top-1" in done.stderr
+    return root
+
+
+def test_both_zoos_have_the_same_models_on_the_same_keys() -> None:
+    for zoo in ZOOS:
+        listings = [listing for listing in LocalZoo(zoo, EXAMPLES / zoo).listings() if listing.weights == "v1"]
+        assert tuple(listing.name for listing in listings) == MODELS
+        for listing in listings:
+            assert (listing.architecture, listing.label_space, listing.classes) == (listing.name, "digits", 10)
+            assert listing.default
+            assert listing.contract is not None
+            assert listing.contract.colour == "grey"
+
+
+def test_training_leaves_weights_and_nothing_half_written(trained: Path) -> None:
+    assert sorted(digests(trained)) == [
+        "digits-keras/weights/mlp.json",
+        "digits-keras/weights/mlp.weights.h5",
+        "digits-torch/weights/mlp.json",
+        "digits-torch/weights/mlp.safetensors",
+    ]
+
+
+def test_what_is_trained_is_skipped_and_what_is_damaged_comes_back_the_same(trained: Path) -> None:
+    before = digests(trained)
+    victim = trained / "digits-torch/weights/mlp.safetensors"
+    kept = trained / "digits-keras/weights/mlp.weights.h5"
+    stamp = kept.stat().st_mtime_ns
+    victim.write_bytes(victim.read_bytes()[:-4])
+    done = train(trained, "--model", "mlp")
+    assert done.returncode == 0, done.stderr
+    assert "digits-torch mlp: top-1" in done.stderr
+    assert "digits-keras" not in done.stderr
+    assert digests(trained) == before
+    assert kept.stat().st_mtime_ns == stamp
+    assert "unchanged" in train(trained, "--model", "mlp").stderr
+
+
+def test_a_changed_contract_is_trained_anew(trained: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(trained, root)
+    toml = root / "digits-torch/zoo.toml"
+    toml.write_text(toml.read_text().replace("scale = 0.06274509803921569", "scale = 0.1"))
+    done = train(root, "--model", "mlp")
+    assert "digits-torch mlp: top-1" in done.stderr
+    assert "digits-keras" not in done.stderr
+    changed = {name for name, digest in digests(root).items() if digest != digests(trained)[name]}
+    assert changed == {"digits-torch/weights/mlp.json", "digits-torch/weights/mlp.safetensors"}
+
+
+def test_an_unknown_model_is_named(tmp_path: Path) -> None:
+    done = train(tmp_path, "--model", "lenet6")
+    assert done.returncode == 2
+    assert "there is no model 'lenet6'" in done.stderr
+
+
+def measure(root: Path, zoo: str, name: str, folder: Path) -> Predictions:
+    """Load a trained model as the engine does, export it, and let it answer the held-out digits."""
+    local = LocalZoo(zoo, root / zoo)
+    listing = local.describe(name, "v1")
+    assert listing.contract is not None
+    path = folder / f"{zoo}-{name}.onnx"
+    export_module(local.load(listing).module, listing.contract.input_shape(), path)
+    dataset = open_dataset({"name": "digits", "format": "digits"})
+    return predict(
+        path, listing.contract, dataset, batch_size=64, threads=1, progress=silent, label_space=listing.label_space
+    )
+
+
+def check_pair(root: Path, name: str, folder: Path) -> dict[str, Any]:
+    """Measure one model of both zoos through the whole path; return the comparison of the stored predictions."""
+    for zoo in ZOOS:
+        predictions = measure(root, zoo, name, folder)
+        trainer = json.loads((root / zoo / "weights" / f"{name}.json").read_text())
+        # The exported network on onnxruntime gets the accuracy that the trainer saw in the framework itself, but for
+        # an item whose two best classes are as good as equal.
+        assert predictions.summary()["top1"] == pytest.approx(trainer["top1"], abs=1.5 / len(predictions))
+        assert predictions.provenance["outputs"] == ("logits" if zoo == "digits-torch" else "probabilities")
+        assert predictions.summary()["top1"] == pytest.approx(
+            claimed(zoo, name), abs=0.02
+        )  # other machines round otherwise
+        store.write(folder / f"{zoo}.npz", predictions)
+    block = paired.compare(*(store.read(folder / f"{zoo}.npz") for zoo in ZOOS))
+    assert sum(block["ledger"].values()) == block["items"] == 896
+    assert block["items_digest"] == open_dataset({"format": "digits"}).digest()
+    assert block["top1"]["difference"] == pytest.approx(block["top1"]["a"] - block["top1"]["b"])
+    return block
+
+
+def test_an_mlp_of_both_zoos_from_training_to_comparison(trained: Path, tmp_path: Path) -> None:
+    block = check_pair(trained, "mlp", tmp_path)
+    assert 0.9 < block["agreement"] < 1
+    assert block["discordant"] > 0
+
+
+@pytest.mark.slow
+def test_every_model_of_both_zoos_from_training_to_comparison(tmp_path: Path) -> None:
+    root = copy_zoos(tmp_path)
+    done = train(root)
+    assert done.returncode == 0, done.stderr
+    differences = {name: check_pair(root, name, tmp_path)["top1"]["difference"] for name in MODELS}
+    assert np.count_nonzero(list(differences.values())) >= 3, differences
