@@ -1,0 +1,265 @@
+"""The command line. Commands call the same services as the API; tables go to people, JSON to programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from app.domain.policies import Dimension
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.inprocess import InProcess
+
+USAGE = 2
+"""Exit code of every error, as DESIGN has it."""
+
+cli = typer.Typer(
+    name="zooaudit",
+    help="Measure whether same-named pretrained models of different zoos are interchangeable.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+datasets = typer.Typer(help="Add and list data sets.", no_args_is_help=True, rich_markup_mode=None)
+cli.add_typer(datasets, name="datasets")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Dimensions = Annotated[
+    list[Dimension] | None,
+    typer.Option("--dimension", help="What to compare; repeat for several. Default: all that can be measured."),
+]
+DatasetName = Annotated[str | None, typer.Option("--dataset", help="Data set for accuracy (`zooaudit datasets list`).")]
+PolicyName = Annotated[str, typer.Option("--policy", help="Name of a policy, or a JSON file with one.")]
+Budget = Annotated[
+    str, typer.Option("--budget", help="Time to spend on latency, for each group of models: 60s, 2m.", metavar="TIME")
+]
+
+
+@cli.command()
+def zoos(*, as_json: AsJson = False) -> None:
+    """List the zoos."""
+    with _service() as service:
+        _show(service.zoos(), as_json=as_json, columns=("name", "title", "listings", "version"))
+
+
+@cli.command()
+def models(
+    zoo: Annotated[str | None, typer.Option("--zoo", help="Only this zoo.")] = None,
+    match: Annotated[str | None, typer.Option("--match", help="Only references that contain this text.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the models of the zoos, weights tag by weights tag."""
+    with _service() as service:
+        found = service.listings(zoo=zoo, match=match)
+        _show(found, as_json=as_json, columns=("ref", "architecture", "default", "label_space"))
+
+
+@cli.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="Reference of A, e.g. torchvision:resnet50@none, or file:PATH.")],
+    b: Annotated[str, typer.Argument(help="Reference of B.")],
+    dimension: Dimensions = None,
+    dataset: DatasetName = None,
+    policy: PolicyName = "default",
+    budget: Budget = "60s",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two models and say whether they are interchangeable."""
+    request = {
+        "a": a,
+        "b": b,
+        "dimensions": _dimensions(dimension, dataset),
+        "dataset": dataset,
+        "policy": _policy(policy),
+        "latency_budget_s": _seconds(budget),
+    }
+    with _service() as service:
+        answer = service.compare(request)
+    if answer["state"] != "succeeded":
+        _fail((answer.get("error") or {}).get("message") or f"The comparison was {answer['state']}.", answer, as_json)
+    if as_json:
+        _print_json(answer)
+    else:
+        from app import render
+
+        render.console().print(render.comparison(answer))
+
+
+@cli.command()
+def audit(
+    zoo: Annotated[list[str], typer.Option("--zoo", help="Zoo to audit; give at least two.")],
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Architecture keys to audit, with wildcards. Default: all.")
+    ] = None,
+    dimension: Dimensions = None,
+    dataset: DatasetName = None,
+    policy: PolicyName = "default",
+    weights: Annotated[
+        str, typer.Option("--weights", help="Weights tag to pick in each zoo that has it, e.g. none.")
+    ] = "default",
+    budget: Budget = "60s",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Compare same-named models zoo against zoo; print the largest discrepancies."""
+    request = {
+        "zoos": zoo,
+        "models": model or [],
+        "dimensions": _dimensions(dimension, dataset),
+        "dataset": dataset,
+        "policy": _policy(policy),
+        "weights": weights,
+        "latency_budget_s": _seconds(budget),
+    }
+    with _service() as service:
+        found = service.audit(request)
+        if found["state"] != "succeeded":
+            _fail((found.get("error") or {}).get("message") or f"The audit was {found['state']}.", found, as_json)
+        if as_json:
+            _print_json({**found, "findings": service.findings(found["id"])})
+            return
+        from app import render
+
+        ranked, answers = service.ranked(found["id"])
+        render.console().print(render.audit(found, ranked, answers))
+
+
+@datasets.command("add")
+def datasets_add(
+    name: Annotated[str, typer.Argument(help="Name to give to the data set.")],
+    path: Annotated[Path, typer.Argument(help="Folder of class folders, or .npz file with images and labels.")],
+    data_format: Annotated[str, typer.Option("--format", help="folder or npz.")],
+    label_space: Annotated[
+        str | None, typer.Option("--label-space", help="Name of the classes and their order, e.g. imagenet-1k.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Add a data set of your own."""
+    request = {"name": name, "format": data_format, "path": str(path.absolute()), "label_space": label_space}
+    with _service() as service:
+        _show([service.add_dataset(request)], as_json=as_json, columns=("name", "format", "path", "label_space"))
+
+
+@datasets.command("list")
+def datasets_list(*, as_json: AsJson = False) -> None:
+    """List the data sets."""
+    with _service() as service:
+        _show(service.datasets(), as_json=as_json, columns=("name", "format", "items", "label_space", "path"))
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on. Default: loopback only.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port to listen on.")] = None,
+) -> None:
+    """Serve the API; on the embedded default with a local worker beside it."""
+    import uvicorn
+
+    from app.main import create_app
+
+    with _service() as service, service.worker_beside():
+        settings = service.settings
+        uvicorn.run(create_app(settings), host=host or settings.host, port=settings.port if port is None else port)
+
+
+@cli.command()
+def worker() -> None:
+    """Run a worker: for Celery when a broker is set, else one that polls the database."""
+    from app.settings import Settings
+
+    words = ["workers.local"]
+    if not Settings().embedded:
+        words = ["celery", "--app", "workers.celery_app", "worker", "--queues", "cpu", "--concurrency", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606 - becomes the worker, no shell
+
+
+@cli.command()
+def migrate() -> None:
+    """Create the database's tables, or bring them up to date."""
+    with _service() as service:
+        typer.echo(f"{service.database.engine.url.render_as_string()} is up to date.", err=True)
+
+
+def _service() -> InProcess:
+    # Imported on use: `zooaudit --help` must not wait for the database packages.
+    from app.inprocess import InProcess
+    from app.settings import Settings
+
+    return InProcess(Settings())
+
+
+def _dimensions(asked: Sequence[Dimension] | None, dataset: str | None) -> list[str]:
+    if asked:
+        return [str(dimension) for dimension in dict.fromkeys(asked)]
+    return [str(item) for item in Dimension if item is not Dimension.ACCURACY or dataset is not None]
+
+
+def _policy(name: str) -> str | dict[str, Any]:
+    path = Path(name)
+    if path.suffix != ".json" and not path.is_file():
+        return name
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{name} cannot be read as a JSON policy: {error}") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"{name} holds no JSON object; a policy is an object with a name and margins.")
+    return value
+
+
+def _seconds(text: str) -> float:
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no time; write 60s, 2m or 1h.") from error
+    if not 0 < seconds < float("inf"):
+        raise typer.BadParameter(f"{text!r} is no time to spend; write a positive one, e.g. 60s.")
+    return seconds
+
+
+def _show(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequence[str]) -> None:
+    if as_json:
+        _print_json(list(rows))
+        return
+    from app import render
+
+    render.console().print(render.rows(rows, columns))
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
+    sys.stdout.write(json.dumps(value, indent=2, default=str, allow_nan=False) + "\n")
+
+
+def _fail(message: str, document: dict[str, Any], as_json: bool) -> NoReturn:  # noqa: FBT001 - passed on from a flag
+    if as_json:
+        _print_json(document)
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(USAGE)
+
+
+def main() -> None:
+    """Run the command line; every error that a person can mend is one sentence and exit code 2."""
+    from app.errors import ServiceError
+
+    try:
+        cli()
+    except ServiceError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        sys.exit(USAGE)
+
+
+if __name__ == "__main__":
+    main()

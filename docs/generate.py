@@ -1,0 +1,48 @@
+"""Write the pages that restate code: docs/cli.md and docs/settings.md. Run it after changing a command or a setting.
+
+python docs/generate.py
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from app.settings import Settings
+
+DOCS = Path(__file__).parent
+COMMANDS = [[], ["zoos"], ["models"], ["compare"], ["audit"], ["datasets"], ["datasets", "add"], ["datasets", "list"]]
+COMMANDS += [["serve"], ["worker"], ["migrate"]]
+
+
+def command_line() -> str:
+    """Return docs/cli.md: every command's own help."""
+    parts = ["# The command line\n\nThis page is written by `python docs/generate.py`.\n"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZOOAUDIT_")}
+    environment |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    for command in COMMANDS:
+        words = ["zooaudit", *command, "--help"]
+        called = [sys.executable, "-m", "app.cli", *words[1:]]
+        shown = subprocess.run(called, capture_output=True, text=True, check=True, env=environment).stdout
+        lines = "\n".join(line.rstrip() for line in shown.strip().splitlines())
+        parts.append(f"## `{' '.join(words[:-1])}`\n\n```\n{lines}\n```\n")
+    return "\n".join(parts)
+
+
+def settings() -> str:
+    """Return docs/settings.md: every setting, its default and its meaning."""
+    rows = [
+        f"| `ZOOAUDIT_{name.upper()}` | `{field.default}` | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    head = "# Settings\n\nThis page is written by `python docs/generate.py`.\n\n| variable | default | meaning |\n"
+    return head + "| --- | --- | --- |\n" + "\n".join(rows) + "\n"
+
+
+PAGES = {"cli.md": command_line, "settings.md": settings}
+
+if __name__ == "__main__":
+    for name, render in PAGES.items():
+        (DOCS / name).write_text(render())

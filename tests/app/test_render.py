@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from app import render
+
+
+def _text(renderable):
+    stream = io.StringIO()
+    Console(file=stream, width=160, color_system=None).print(renderable)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def answer():
+    return {
+        "verdict": "not_interchangeable",
+        "reason": "Outside the margins of policy default: architecture.",
+        "a": {"ref": "torchvision:resnet50@none"},
+        "b": {"ref": "keras:ResNet50@none"},
+        "architecture": {
+            "verdict": "different",
+            "a": {"parameters": 25_557_032, "buffers": 53_120, "flops": 8.2e9, "nodes": 122},
+            "b": {"parameters": 25_583_592, "buffers": 53_120, "flops": 7.7e9, "nodes": 122},
+            "differences": [
+                {
+                    "kind": "attribute",
+                    "attribute": "strides",
+                    "severity": "structural",
+                    "a": {"node": "conv1", "op": "Conv", "value": [1, 1]},
+                    "b": {"node": "conv2_1x1", "op": "Conv", "value": [2, 2]},
+                }
+            ]
+            * 25,
+        },
+        "accuracy": None,
+        "latency": {
+            "verdict": "b_faster",
+            "operating_points": [
+                {
+                    "runtime": "onnxruntime",
+                    "batch": 1,
+                    "device": "cpu",
+                    "threads": 1,
+                    "a": {"median_ms": 40.123},
+                    "b": {"median_ms": 37.5},
+                    "ratio": 1.07,
+                    "ci95": [1.06, 1.08],
+                    "control": {"ratio": 1.0, "ci95": [0.999, 1.001]},
+                    "blocks": 8,
+                    "verdict": "b_faster",
+                }
+            ],
+        },
+        "errors": {"accuracy": {"class": "subject", "code": "no-output", "message": "The model gives no scores."}},
+    }
+
+
+def test_a_comparison_shows_every_number_with_its_interval(answer):
+    shown = _text(render.comparison(answer))
+    for expected in ("25,557,032", "25,583,592", "not interchangeable", "1.070", "1.060 … 1.080", "0.999 … 1.001"):
+        assert expected in shown
+
+
+def test_a_long_difference_list_is_cut_and_says_so(answer):
+    shown = _text(render.comparison(answer))
+    assert shown.count("conv2_1x1") == render.MOST_DIFFERENCES
+    assert "5 more" in shown
+
+
+def test_a_dimension_that_could_not_be_measured_says_why(answer):
+    assert "accuracy was not measured: The model gives no scores." in _text(render.comparison(answer))
+
+
+def test_alike_differences_are_counted_together(answer):
+    assert render.first_differences(answer["architecture"]["differences"]) == "25× Conv strides [1, 1] → [2, 2]"
+
+
+def test_first_differences_name_the_gravest_first():
+    differences = [
+        {"kind": "inserted", "severity": "cosmetic", "a": None, "b": {"op": "Identity", "value": None}},
+        {"kind": "removed", "severity": "structural", "a": {"op": "LRN", "value": None}, "b": None},
+    ]
+    assert render.first_differences(differences) == "LRN only in A; Identity only in B"
