@@ -1,0 +1,262 @@
+"""From the raw times of an operating point's blocks to its figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from workers.engine.latency import statistics
+from workers.engine.latency.plan import BETWEEN, WITHIN, Scatter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    Ints = npt.NDArray[np.int64]
+    Floats = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
+
+Basis = Literal["undisturbed", "net of waits", "all"]
+"""Which times a figure rests on: wall times of undisturbed iterations; wall times less the time spent waiting for a
+core, where too few were undisturbed and the waits are known; or all wall times as they are."""
+
+LOST_SHARE = 0.002
+"""With one thread, waiting for a core during less than this share of an iteration does not disturb it."""
+_SCATTER_BLOCKS = 3
+
+
+@dataclass(frozen=True)
+class PointBlock:
+    """One block's times at one operating point.
+
+    ``wall_ns``, ``cpu_ns``, ``switches`` (involuntary), ``wait_ns`` (known when ``waits``) and ``place`` (0 ran first
+    in its round) are ``[round, slot]``; ``steal`` is ticks by round. ``slots`` names each slot's entry; the last one
+    is the control, the second copy of an entry, when ``control`` is true.
+    """
+
+    number: int
+    attempt: int
+    threads: int
+    slots: tuple[int, ...]
+    control: bool
+    wall_ns: Ints
+    cpu_ns: Ints
+    switches: Ints
+    wait_ns: Ints
+    waits: bool
+    place: Ints
+    steal: Ints
+    first_call_ms: tuple[float, ...]
+    load_ms: tuple[float, ...]
+    warmup_iterations: int
+    warmup_agreed: bool
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], *, number: int, attempt: int, threads: int) -> PointBlock:
+        """Build from ``block.run``'s account of one point."""
+        table = {
+            name: np.asarray(value[name], dtype=np.int64).reshape(len(value["steal"]), len(value["slots"]))
+            for name in ("wall_ns", "cpu_ns", "switches", "wait_ns", "order")
+        }
+        slots = tuple(value["slots"])
+        return cls(
+            number=number,
+            attempt=attempt,
+            threads=threads,
+            slots=slots,
+            control=len(set(slots)) < len(slots),
+            wall_ns=table["wall_ns"],
+            cpu_ns=table["cpu_ns"],
+            switches=table["switches"],
+            wait_ns=table["wait_ns"],
+            waits=value["waits"] and threads == 1,
+            place=table["order"],
+            steal=np.asarray(value["steal"], dtype=np.int64),
+            first_call_ms=tuple(value["first_call_ms"]),
+            load_ms=tuple(value["load_ms"]),
+            warmup_iterations=value["warmup_iterations"],
+            warmup_agreed=value["warmup_agreed"],
+        )
+
+    def preempted(self) -> Bools:
+        """Iterations, ``[round, slot]``, that another process interrupted.
+
+        With one thread the time it cost is known, and interruptions that cost next to nothing do not count: on a busy
+        machine every long iteration has some. With more threads, any involuntary switch of one of them counts.
+        """
+        if self.waits:
+            return self.wait_ns > LOST_SHARE * self.wall_ns
+        return self.switches > 0
+
+    def stolen(self) -> Bools:
+        """Rounds during which the hypervisor ran something else, ``[round, slot]``."""
+        return np.broadcast_to((self.steal > 0)[:, None], self.wall_ns.shape)
+
+    def disturbed(self) -> Bools:
+        """Iterations with any recorded cause to discard them, ``[round, slot]``."""
+        return self.preempted() | self.stolen()
+
+    def times(self, slots: Sequence[int]) -> tuple[Floats, Bools, Basis]:
+        """Wall times in ns ``[round, slot]`` of these slots, the rounds to use, and on what basis.
+
+        Paired rounds stay paired: a round counts as disturbed when one of the slots was. Where a busy machine leaves
+        too few undisturbed rounds, discarding would leave nothing, or a chance few; the recorded waits are then taken
+        off instead (one thread only: with more, the wait of one thread is not the wait of the call). On two cores with
+        two to three busy processes beside, block ratios of a network with itself scattered by 8.6 % in plain wall
+        time, by 2.6 % over whatever undisturbed rounds there were (none in half of the blocks), by 1.3 % this way.
+        """
+        wall = self.wall_ns[:, list(slots)].astype(np.float64)
+        disturbed = np.asarray(self.disturbed()[:, list(slots)].any(axis=1))
+        if statistics.enough_clean(disturbed):
+            return wall, ~disturbed, "undisturbed"
+        if self.waits:
+            stolen = self.steal > 0
+            rounds = ~stolen if statistics.enough_clean(stolen) else np.ones_like(stolen)
+            # A wait between two readings of the clocks belongs to no iteration: no call takes less than its CPU time.
+            least = np.minimum(wall, self.cpu_ns[:, list(slots)])
+            return np.maximum(wall - self.wait_ns[:, list(slots)], least), rounds, "net of waits"
+        return wall, np.ones_like(disturbed), "all"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The ratio of two slots over blocks, in wall time and in CPU time, and the blocks' scatter."""
+
+    a: int
+    b: int
+    wall: statistics.Estimate
+    cpu: statistics.Estimate | None
+    scatter: Scatter
+    basis: dict[str, int]
+    """Blocks by what their ratio rests on."""
+
+
+def pair(blocks: Sequence[PointBlock], a: int, b: int) -> Pair:
+    """Compare slot ``a`` with slot ``b``; needs at least one block."""
+    wall: list[statistics.BlockRatio] = []
+    cpu: list[float] = []
+    basis: Counter[str] = Counter()
+    for block in blocks:
+        times, rounds, chosen = block.times((a, b))
+        basis[chosen] += 1
+        wall.append(statistics.block_ratio(times[rounds, 0], times[rounds, 1]))
+        used = block.cpu_ns[rounds][:, [a, b]].astype(np.float64)
+        if (used > 0).all():
+            cpu.append(statistics.block_ratio(used[:, 0], used[:, 1]).log_ratio)
+    return Pair(
+        a=a,
+        b=b,
+        wall=statistics.estimate(np.array([item.log_ratio for item in wall])),
+        cpu=statistics.estimate(np.array(cpu)) if cpu else None,
+        scatter=_scatter(wall),
+        basis=dict(basis),
+    )
+
+
+def _scatter(ratios: Sequence[statistics.BlockRatio]) -> Scatter:
+    """Split the scatter of block ratios into what the pairs explain and what lies between processes."""
+    if len(ratios) < _SCATTER_BLOCKS:
+        return Scatter(max(WITHIN, *(item.spread for item in ratios)), BETWEEN)
+    within = float(np.median([item.spread for item in ratios]))
+    explained = float(np.mean([np.pi / 2 * within**2 / item.pairs for item in ratios]))
+    total = float(np.var([item.log_ratio for item in ratios], ddof=1))
+    return Scatter(within, max(total - explained, 0.0) ** 0.5)
+
+
+@dataclass(frozen=True)
+class PointResult:
+    """Every pair of listings at one point, and the control."""
+
+    blocks: list[PointBlock]
+    pairs: list[Pair]
+    control: Pair | None
+
+    def settled(self, margin: float) -> str | None:
+        """``decided`` or ``precise`` when every pair is and the control is no wider than the margin; else None."""
+        values = [item.wall for item in self.pairs]
+        if self.control and not self.control.wall.half_width() < margin:
+            return None
+        if not values:
+            return "precise" if self.control and statistics.precise(self.control.wall, margin) else None
+        if all(statistics.decided(item, margin) for item in values):
+            return "decided"
+        done = all(statistics.decided(item, margin) or statistics.precise(item, margin) for item in values)
+        return "precise" if done else None
+
+    def void(self, margin: float) -> bool:
+        """Whether the control moved, so that nothing else here can be believed."""
+        return self.control is not None and statistics.moved(self.control.wall, margin)
+
+    def scatter(self) -> Scatter:
+        """Return the widest scatter of any pair."""
+        every = [*self.pairs, *([self.control] if self.control else [])]
+        return Scatter(max(item.scatter.within for item in every), max(item.scatter.between for item in every))
+
+
+def analyse(blocks: Sequence[PointBlock]) -> PointResult | None:
+    """Compare every pair of a point's listings; None when nothing ran at it."""
+    blocks = [block for block in blocks if block.slots]
+    if not blocks:
+        return None
+    control = blocks[0].control
+    listings = range(len(blocks[0].slots) - control)
+    twice = blocks[0].slots.index(blocks[0].slots[-1])
+    return PointResult(
+        blocks=list(blocks),
+        pairs=[pair(blocks, a, b) for a, b in combinations(listings, 2)],
+        control=pair(blocks, twice, len(blocks[0].slots) - 1) if control else None,
+    )
+
+
+def entry_json(ref: str, slot: int, blocks: Sequence[PointBlock]) -> dict[str, Any]:
+    """Describe one listing's own times. Percentiles are upper bounds at 99 % confidence, or null."""
+    chosen = [block.times([slot]) for block in blocks]
+    wall = np.concatenate([times[rounds, 0] for times, rounds, _ in chosen]) / 1e6
+    cpu = np.concatenate([block.cpu_ns[use, slot] for block, (_, use, _) in zip(blocks, chosen, strict=True)]) / 1e6
+    return {
+        "ref": ref,
+        "basis": dict(Counter(basis for _, _, basis in chosen)),
+        "median_ms": float(np.median(wall)),
+        "p90_ms": statistics.percentile_bound(wall, 0.9),
+        "p99_ms": statistics.percentile_bound(wall, 0.99),
+        "samples": len(wall),
+        "first_call_ms": float(np.median([block.first_call_ms[slot] for block in blocks])),
+        "load_ms": float(np.median([block.load_ms[slot] for block in blocks])),
+        "cpu_median_ms": float(np.median(cpu)),
+    }
+
+
+def pair_json(item: Pair, refs: Sequence[str], margin: float) -> dict[str, Any]:
+    """Describe one pair: ratio is time of ``a`` over time of ``b``; ``ci95`` is null below two blocks."""
+    needed = (
+        None if statistics.outside_or_inside(item.wall.ci95, margin) else statistics.blocks_needed(item.wall, margin)
+    )
+    return {
+        "a": refs[item.a],
+        "b": refs[item.b],
+        "ratio": item.wall.ratio,
+        "ci95": list(item.wall.ci95) if item.wall.ci95 else None,
+        "cpu_ratio": item.cpu.ratio if item.cpu else None,
+        "cpu_ci95": list(item.cpu.ci95) if item.cpu and item.cpu.ci95 else None,
+        "blocks": item.wall.blocks,
+        "basis": item.basis,
+        "blocks_needed": needed,
+    }
+
+
+def discarded_json(blocks: Sequence[PointBlock]) -> dict[str, int]:
+    """Count iterations with a cause to discard them; ``kept`` are those of blocks that had too few others."""
+    counts = {"preempted": 0, "steal": 0, "kept": 0}
+    for block in blocks:
+        preempted, stolen = block.preempted(), block.stolen()
+        counts["preempted"] += int(preempted.sum())
+        counts["steal"] += int((stolen & ~preempted).sum())
+        for slot in range(len(block.slots)):
+            _, rounds, basis = block.times([slot])
+            counts["kept"] += int(block.disturbed()[rounds, slot].sum()) if basis != "undisturbed" else 0
+    return counts

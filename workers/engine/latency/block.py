@@ -1,0 +1,225 @@
+"""One block: what runs inside a fresh process that holds every listing of a group.
+
+Listings are loaded in shuffled order, so that none always gets the memory of the first; one of them is loaded twice,
+as the control. Every operating point is warmed up in rotation, then measured in rotation: what is compared shares its
+moment, its caches and its neighbours.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workers.engine.latency import clock, order, runners
+from workers.engine.latency.plan import Scatter, plan, share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from workers.engine.latency.points import Entry, OperatingPoint
+
+    Call = Callable[[], Any]
+    Send = Callable[[dict[str, Any]], None]
+
+WINDOWS_AGREE = 0.05
+"""Warm-up is over when, for every listing, the medians of two neighbouring windows have differed by less than this."""
+WINDOW = 3
+SHORT_WINDOW = 1
+LONG_CALL_S = 0.2
+"""Calls longer than this are warmed up in windows of one: each is its own average over many operators."""
+MOST_WARMUP = 30
+WARMUP_SHARE = 0.12
+"""Most of the remaining budget that one block's warm-up may take; pairing cancels what drift is left."""
+BEAT_S = 1.0
+_OVERRUN = 1.5
+"""A block ends its rotation when it takes this much longer than planned, since the machine has become busier."""
+
+_SHORT_S = 0.05
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one block shall do. ``points`` share runtime and threads; ``left_s`` is what remains of their budget."""
+
+    entries: tuple[Entry, ...]
+    points: tuple[OperatingPoint, ...]
+    seed: int
+    number: int
+    left_s: float
+    done: int
+    scatter: Scatter
+    margin: float
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A loaded copy of an entry."""
+
+    entry: int
+    runner: runners.Runner
+    load_ms: float
+
+
+def run(task: Task, send: Send) -> dict[str, Any]:
+    """Run the block in this process; the result is JSON (see ``_Point.result`` for the fields of ``points``)."""
+    started = time.perf_counter()
+    rng = np.random.default_rng((task.seed, task.number))
+    slots, refusals = _load(task, rng, send)
+    steal = clock.Steal()
+    warmed = [_Point(task, index, slots, refusals, steal) for index in range(len(task.points))]
+    for point in warmed:
+        if point.slots:
+            point.warm(rng, send, most_s=WARMUP_SHARE * task.left_s / len(warmed))
+    active = [point for point in warmed if point.slots]
+    chosen = plan(
+        start_s=time.perf_counter() - started,
+        round_s=sum(point.round_s for point in active) or 1.0,
+        left_s=task.left_s,
+        done=task.done,
+        scatter=task.scatter,
+        margin=task.margin,
+    )
+    counts = share(chosen.rounds, [point.round_s for point in active]) if active else []
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    start_s = time.perf_counter() - started
+    for done, (point, count) in enumerate(zip(active, counts, strict=True)):
+        now = time.perf_counter()
+        share_s = max(task.left_s - (now - started), 0.0) / (len(active) - done)
+        planned_s = max(_OVERRUN * count * point.round_s, _SHORT_S)
+        point.rotate(count, rng, send, until=now + min(share_s, planned_s))
+    return {"start_s": start_s, "points": [point.result() for point in warmed]}
+
+
+def _load(task: Task, rng: np.random.Generator, send: Send) -> tuple[list[_Slot], dict[tuple[int, int], str]]:
+    """Load every entry in shuffled order and the control's second copy; which copy is the control is drawn by lot."""
+    slots: dict[int, _Slot] = {}
+    for entry in rng.permutation(len(task.entries)).tolist():
+        slots[entry] = _load_one(task, entry, send)
+    refusals = {
+        (entry, index): refusal
+        for entry, slot in slots.items()
+        for index, point in enumerate(task.points)
+        if (refusal := slot.runner.refusal(point.batch))
+    }
+    refused = {entry for entry, _ in refusals}
+    twice = next((entry for entry in range(len(task.entries)) if entry not in refused), 0)
+    first, second = slots[twice], _load_one(task, twice, send)
+    if rng.random() < 0.5:  # noqa: PLR2004 - a coin
+        first, second = second, first
+    slots[twice] = first
+    return [*(slots[entry] for entry in range(len(task.entries))), second], refusals
+
+
+def _load_one(task: Task, entry: int, send: Send) -> _Slot:
+    send({"doing": "loading", "entry": entry})
+    start = time.perf_counter()
+    point = task.points[0]
+    runner = runners.load(task.entries[entry], point.runtime, point.threads)
+    return _Slot(entry, runner, (time.perf_counter() - start) * 1e3)
+
+
+class _Point:
+    """One operating point of a block: the calls of those slots that can run at it."""
+
+    def __init__(
+        self, task: Task, index: int, slots: list[_Slot], refusals: dict[tuple[int, int], str], steal: clock.Steal
+    ) -> None:
+        self._task = task
+        self._point = task.points[index]
+        self._steal = steal
+        self._clock = clock.Clock(self._point.threads)
+        self._refused = {entry: reason for (entry, at), reason in refusals.items() if at == index}
+        self.slots = [slot for slot in slots if slot.entry not in self._refused]
+        self._calls: list[Call] = []
+        self._first_ms: list[float] = []
+        self._warmup = 0
+        self._agreed = False
+        self._rows: list[dict[str, Any]] = []
+        self.round_s = 0.0
+
+    def warm(self, rng: np.random.Generator, send: Send, *, most_s: float) -> None:
+        """First calls, then rotation until two windows agree for every slot, or ``most_s`` or the most calls is spent.
+
+        The windows of each slot's call times are compared by their medians, as in the steady-state detection of
+        Georges, Buytaert and Eeckhout, OOPSLA 2007, section 4.1, with a cut-off fit for a shared machine.
+        """
+        started = time.perf_counter()
+        for slot in self.slots:
+            send({"doing": "running", "entry": slot.entry})
+            call = slot.runner.call(self._point.batch, self._task.seed)
+            self._first_ms.append(self._clock.timed(call).wall_ns / 1e6)
+            self._calls.append(call)
+        times: list[list[int]] = [[] for _ in self._calls]
+        walls: list[int] = []
+        steady: set[int] = set()
+        window = SHORT_WINDOW if max(self._first_ms) > LONG_CALL_S * 1e3 else WINDOW
+        for turn in order.rounds(len(self._calls), rng):
+            for at in turn:
+                send({"entry": self.slots[at].entry})
+                tick = self._clock.timed(self._calls[at])
+                walls.append(tick.wall_ns)
+                times[at].append(tick.wall_ns - tick.wait_ns)
+            self._warmup += 1
+            # Once steady, steady: on a noisy machine all of them at the same moment would be a matter of luck.
+            steady |= {at for at, mine in enumerate(times) if _agree(mine, window)}
+            self._agreed = len(steady) == len(times)
+            spent = time.perf_counter() - started
+            if self._agreed or self._warmup >= MOST_WARMUP or spent > most_s:
+                break
+        self.round_s = float(np.mean(walls[-window * len(times) :])) * len(times) / 1e9
+
+    def rotate(self, count: int, rng: np.random.Generator, send: Send, *, until: float) -> None:
+        """Measure ``count`` rounds, or as many as end before ``until`` (perf_counter, s); at least one."""
+        turns: Iterator[list[int]] = order.rounds(len(self._calls), rng)
+        send({"doing": "measuring", "entry": None})
+        if self.round_s < _SHORT_S:
+            # The pause since the last call has cooled the caches, and short calls notice.
+            for call in self._calls:
+                call()
+        beat = time.perf_counter()
+        for _ in range(count):
+            turn = next(turns)
+            before = self._steal.ticks()
+            ticks = [self._clock.timed(self._calls[slot]) for slot in turn]
+            row = {"order": turn, "steal": self._steal.ticks() - before, "ticks": ticks}
+            self._rows.append(row)
+            now = time.perf_counter()
+            if now + self.round_s > until:
+                break
+            if now - beat > BEAT_S:
+                send({"rounds": len(self._rows)})
+                beat = now
+
+    def result(self) -> dict[str, Any]:
+        """Return the point's raw times, each ``[round][slot]`` with the slots in the order of ``slots``."""
+        count = len(self.slots)
+        columns: dict[str, list[list[int]]] = {name: [] for name in ("order", *clock.Tick._fields)}
+        for row in self._rows:
+            place = [row["order"].index(slot) for slot in range(count)]
+            columns["order"].append(place)
+            for name in clock.Tick._fields:
+                columns[name].append([getattr(row["ticks"][at], name) for at in place])
+        return columns | {
+            "slots": [slot.entry for slot in self.slots],
+            "waits": self._clock.measures_waits(),
+            "steal": [row["steal"] for row in self._rows],
+            "refused": {str(entry): reason for entry, reason in self._refused.items()},
+            "first_call_ms": self._first_ms,
+            "load_ms": [slot.load_ms for slot in self.slots],
+            "warmup_iterations": self._warmup,
+            "warmup_agreed": self._agreed,
+        }
+
+
+def _agree(times: list[int], window: int) -> bool:
+    """Whether the last two windows have nearly the same median."""
+    if len(times) < 2 * window:
+        return False
+    last, before = (float(np.median(part)) for part in (times[-window:], times[-2 * window : -window]))
+    return abs(last - before) < WINDOWS_AGREE * before

@@ -1,0 +1,76 @@
+"""Times one call, and records what disturbed it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Tick(NamedTuple):
+    """One timed call.
+
+    Wall time and CPU time of all threads in ns; involuntary context switches; and the ns in which the calling thread
+    was ready to run but another one had its core.
+    """
+
+    wall_ns: int
+    cpu_ns: int
+    switches: int
+    wait_ns: int
+
+
+class Clock:
+    """Times calls that use ``threads`` threads; to be made in the process and thread that calls."""
+
+    def __init__(self, threads: int) -> None:
+        # With one thread only the calling thread matters; a runtime's idle helpers are not to be counted.
+        self._scope = resource.RUSAGE_THREAD if threads == 1 else resource.RUSAGE_SELF
+        self._schedstat = _open("/proc/thread-self/schedstat")
+
+    def timed(self, call: Callable[[], Any]) -> Tick:
+        """Time one call; everything but the clock itself is read outside the timed span."""
+        switches = resource.getrusage(self._scope).ru_nivcsw
+        cpu = time.process_time_ns()
+        wait = self._waited()
+        wall = time.perf_counter_ns()
+        call()
+        wall = time.perf_counter_ns() - wall
+        wait = self._waited() - wait
+        cpu = time.process_time_ns() - cpu
+        switches = resource.getrusage(self._scope).ru_nivcsw - switches
+        return Tick(wall, cpu, switches, wait)
+
+    def measures_waits(self) -> bool:
+        """Whether the kernel says how long a thread waited for a core (it is built with CONFIG_SCHED_INFO)."""
+        return self._schedstat is not None
+
+    def _waited(self) -> int:
+        """Return the ns this thread has spent ready but not running; see the kernel's sched-stats documentation."""
+        return 0 if self._schedstat is None else int(os.pread(self._schedstat, 128, 0).split()[1])
+
+
+class Steal:
+    """Reads the time that the hypervisor took from this machine, in clock ticks (usually 10 ms)."""
+
+    def __init__(self) -> None:
+        self._file = _open("/proc/stat")
+
+    def ticks(self) -> int:
+        """Return the ticks stolen since boot, over all cores; 0 when the system does not say."""
+        if self._file is None:
+            return 0
+        fields = os.pread(self._file, 256, 0).split(b"\n", 1)[0].split()
+        stolen = 8  # "cpu user nice system idle iowait irq softirq steal ..."
+        return int(fields[stolen]) if len(fields) > stolen else 0
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None

@@ -1,0 +1,135 @@
+"""A group: the operating points of one runtime and thread count, measured together in the same blocks.
+
+Loading is paid once for all batches of a group. Runtimes and thread counts get processes of their own, because the
+thread pools of one would stay alive, and sometimes spin, beside the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from workers.engine.latency import analysis, block, process
+from workers.engine.latency.plan import Scatter
+
+if TYPE_CHECKING:
+    from workers.engine.latency.points import Entry, OperatingPoint
+
+MOST_FAILURES = 2
+"""Blocks that may fail one after the other before a group gives up."""
+_GRACE_S = 5.0
+_GRACE_FACTOR = 3.0
+
+
+@dataclass
+class Group:
+    """The state of one group while its session runs."""
+
+    entries: list[Entry]
+    points: list[OperatingPoint]
+    margin: float
+    seed: int
+    attempt: int = 1
+    spent_s: float = 0.0
+    blocks: list[list[analysis.PointBlock]] = field(default_factory=list)
+    voided: list[list[analysis.PointBlock]] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    excluded: list[dict[str, str]] = field(default_factory=list)
+    refused: dict[int, list[dict[str, str]]] = field(default_factory=dict)
+    stopped: str | None = None
+    reason: str | None = None
+    _started: int = 0
+    _row: int = 0
+    _cheapest_s: float = 0.0
+    _longest_s: float = 0.0
+
+    def stop(self, stopped: str, reason: str | None = None) -> None:
+        """End this group."""
+        self.stopped, self.reason = stopped, reason
+
+    def results(self) -> list[analysis.PointResult | None]:
+        """Analyse each point of this group over the blocks of the present attempt."""
+        return [analysis.analyse([blocks[index] for blocks in self.blocks]) for index in range(len(self.points))]
+
+    def affords(self, seconds: float) -> bool:
+        """Whether another block is expected to end within ``seconds``; the first one always may."""
+        return not self.blocks or seconds >= self._cheapest_s
+
+    def run_block(self, *, left_s: float, budget_s: float, stall_s: float) -> None:
+        """Run one more block within ``left_s`` seconds, and stop this group when that settles it."""
+        task = block.Task(
+            entries=tuple(self.entries),
+            points=tuple(self.points),
+            seed=self.seed,
+            number=self._started,
+            left_s=left_s,
+            done=len(self.blocks),
+            scatter=self._scatter(),
+            margin=self.margin,
+        )
+        limit = _GRACE_FACTOR * (max(self._longest_s, left_s) if self.blocks else budget_s + stall_s) + _GRACE_S
+        outcome = process.run_forked(lambda send: block.run(task, send), stall_s=stall_s, limit_s=limit)
+        self._started += 1
+        self.spent_s += outcome.seconds
+        if outcome.result is None:
+            self._failed(outcome)
+        else:
+            self._finished(outcome, outcome.result)
+
+    def _finished(self, outcome: process.Outcome, result: dict[str, Any]) -> None:
+        number = self._started - 1
+        self._row = 0
+        self.blocks.append(
+            [
+                analysis.PointBlock.from_json(value, number=number, attempt=self.attempt, threads=point.threads)
+                for value, point in zip(result["points"], self.points, strict=True)
+            ]
+        )
+        self.refused = {
+            index: [
+                {"ref": self.entries[int(entry)].ref, "reason": reason} for entry, reason in value["refused"].items()
+            ]
+            for index, value in enumerate(result["points"])
+        }
+        rounds = sum(float(item.wall_ns.sum()) / 1e9 / max(1, len(item.wall_ns)) for item in self.blocks[-1])
+        self._cheapest_s = result["start_s"] + rounds
+        self._longest_s = max(self._longest_s, outcome.seconds)
+        settled = [item.settled(self.margin) for item in self.results() if item is not None]
+        if not settled:
+            self.stop("failed", "no listing can run at these operating points")
+        elif all(settled):
+            self.stop("decided" if set(settled) == {"decided"} else "precise")
+
+    def _failed(self, outcome: process.Outcome) -> None:
+        """Leave out the listing that broke a first block; otherwise note the failure and go on with what stands."""
+        entry = outcome.stage.get("entry")
+        doing = outcome.stage.get("doing", "starting")
+        ref = None if entry is None else self.entries[entry].ref
+        reason = f"{ref or 'a block'} broke while {doing}: {outcome.reason}"
+        self.failures.append({"block": self._started - 1, "ref": ref, "reason": reason})
+        self._row += 1
+        if entry is not None and ref is not None and not self.blocks and not self.voided:
+            self.excluded.append({"ref": ref, "reason": reason})
+            least = min(2, len(self.entries))
+            del self.entries[entry]
+            self._row = 0
+            if len(self.entries) < least:
+                self.stop("failed", reason)
+        elif self._row >= MOST_FAILURES:
+            self.stop("failed", f"{self._row} blocks in a row failed; the last: {reason}")
+
+    def void(self) -> bool:
+        """Whether the control of any point moved."""
+        return any(item.void(self.margin) for item in self.results() if item is not None)
+
+    def rerun(self) -> None:
+        """Set the blocks so far aside and start again."""
+        self.voided, self.blocks = self.blocks, []
+        self.attempt += 1
+        self.stopped = self.reason = None
+
+    def _scatter(self) -> Scatter:
+        every = [item.scatter() for item in self.results() if item is not None]
+        if not every:
+            return Scatter()
+        return Scatter(max(item.within for item in every), max(item.between for item in every))

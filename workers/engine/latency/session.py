@@ -1,0 +1,223 @@
+"""A latency session: k listings and a control, at some operating points, within a budget."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workers.engine.latency import analysis, machine, runners
+from workers.engine.latency.group import Group
+from workers.engine.latency.points import BOUNDARY, Entry, OperatingPoint
+from workers.engine.protocol import SubjectError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from workers.engine.protocol import Progress
+
+_LEAST_STALL_S = 30.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a session measured; see ``to_json`` for the figures and ``write_samples`` for every raw time."""
+
+    points: list[OperatingPoint]
+    groups: list[Group]
+    margin: float
+    budget_s: float
+    seed: int
+    seconds: float
+    machine: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the session's figures; ms, ratios as time of a over time of b, null where nothing supports one."""
+        return {
+            "operating_points": [self._point_json(point) for point in self.points],
+            "machine": self.machine,
+            "margin": self.margin,
+            "budget_s": self.budget_s,
+            "seconds": self.seconds,
+            "seed": self.seed,
+        }
+
+    def _point_json(self, point: OperatingPoint) -> dict[str, Any]:
+        group = next(group for group in self.groups if point in group.points)
+        index = group.points.index(point)
+        result = group.results()[index]
+        value: dict[str, Any] = {
+            "runtime": point.runtime,
+            "batch": point.batch,
+            "device": point.device,
+            "threads": point.threads,
+            "boundary": BOUNDARY,
+            "settings": runners.ONNXRUNTIME_SETTINGS if point.runtime == "onnxruntime" else runners.TORCH_SETTINGS,
+            "entries": [],
+            "pairs": [],
+            "control": None,
+            "blocks": 0,
+            "discarded": {},
+            "warmup_iterations": None,
+            "warmup_agreed": None,
+            "void": False,
+            "attempts": group.attempt,
+            "stopped": group.stopped,
+            "reason": group.reason,
+            "excluded": [*group.excluded, *group.refused.get(index, [])],
+            "failures": group.failures,
+        }
+        return value if result is None else value | self._figures(group, result)
+
+    def _figures(self, group: Group, result: analysis.PointResult) -> dict[str, Any]:
+        blocks = result.blocks
+        refs = [group.entries[entry].ref for entry in blocks[0].slots]
+        control = result.control
+        return {
+            "entries": [
+                analysis.entry_json(ref, slot, blocks) for slot, ref in enumerate(refs[: len(refs) - blocks[0].control])
+            ],
+            "pairs": [analysis.pair_json(item, refs, self.margin) for item in result.pairs],
+            "control": {
+                "ref": refs[control.a],
+                "ratio": control.wall.ratio,
+                "ci95": list(control.wall.ci95) if control.wall.ci95 else None,
+            }
+            if control
+            else None,
+            "blocks": len(blocks),
+            "discarded": analysis.discarded_json(blocks),
+            "warmup_iterations": int(np.median([block.warmup_iterations for block in blocks])),
+            "warmup_agreed": float(np.mean([block.warmup_agreed for block in blocks])),
+            "void": result.void(self.margin),
+        }
+
+    def write_samples(self, path: Path) -> None:
+        """Write every timed iteration as a compressed npz, one row each, voided attempts included.
+
+        ``point`` indexes the session's operating points and ``entry`` the array ``refs``; ``control`` marks the second
+        copy of a listing; ``order`` is the place within the round; ``wall_ns`` and ``cpu_ns`` are nanoseconds;
+        ``switches`` counts involuntary context switches; ``wait_ns`` is time spent ready but without a core; ``steal``
+        is clock ticks during the round; ``preempted`` and ``stolen`` are the causes to discard.
+        """
+        refs: list[str] = []
+        columns: dict[str, list[Any]] = {}
+        for number, point in enumerate(self.points):
+            group = next(group for group in self.groups if point in group.points)
+            for blocks in [*group.voided, *group.blocks]:
+                _append(columns, refs, number, blocks[group.points.index(point)], [item.ref for item in group.entries])
+        arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
+        np.savez_compressed(path, refs=np.array(refs, dtype=np.str_), **arrays)
+
+
+def _append(
+    columns: dict[str, list[Any]], refs: list[str], point: int, block: analysis.PointBlock, names: Sequence[str]
+) -> None:
+    """Append one block's iterations, flattened, to the columns."""
+    if not block.slots:
+        return
+    shape = block.wall_ns.shape
+    listed = [names[entry] for entry in block.slots]
+    refs.extend(name for name in dict.fromkeys(listed) if name not in refs)
+    last = np.arange(shape[1]) == shape[1] - 1
+    rows = {
+        "point": np.full(shape, point),
+        "attempt": np.full(shape, block.attempt),
+        "block": np.full(shape, block.number),
+        "round": np.broadcast_to(np.arange(shape[0])[:, None], shape),
+        "entry": np.broadcast_to([refs.index(name) for name in listed], shape),
+        "slot": np.broadcast_to(np.arange(shape[1]), shape),
+        "control": np.broadcast_to(last & block.control, shape),
+        "order": block.place,
+        "wall_ns": block.wall_ns,
+        "cpu_ns": block.cpu_ns,
+        "switches": block.switches,
+        "wait_ns": block.wait_ns,
+        "steal": np.broadcast_to(block.steal[:, None], shape),
+        "preempted": block.preempted(),
+        "stolen": block.stolen(),
+    }
+    for name, value in rows.items():
+        columns.setdefault(name, []).append(value.ravel())
+
+
+def measure(
+    entries: list[Entry],
+    points: list[OperatingPoint],
+    *,
+    budget_s: float,
+    margin: float,
+    seed: int,
+    progress: Progress,
+    stall_s: float | None = None,
+) -> Session:
+    """Measure every entry at every point within ``budget_s`` seconds of wall time.
+
+    A group of points stops when every pair is decided against ``margin`` (a fraction) or its interval's half-width is
+    under a third of it, or when the budget is spent; a group whose control moved is measured once more if time is
+    left. A listing that breaks its process is left out while at least two others stand, a block that breaks later is
+    recorded. A process silent for ``stall_s`` (default: the budget, at least 30 s) is killed. One block of each
+    group always runs, even when it alone takes longer than the budget.
+
+    Importing the runtimes, once, is not part of the budget; what the entries' modules need besides (timm, keras) is
+    best imported by the caller too. The calling process must be single threaded, with no model run on more than one
+    thread: blocks are forked from it.
+    Raises UsageError for a request that cannot be measured, SubjectError when nothing at all could be.
+    """
+    groups = _groups(entries, points, budget_s=budget_s, margin=margin, seed=seed)
+    for group in groups:
+        if group.stopped is None:
+            runners.preload(group.points[0].runtime)
+    before, started = machine.load(), time.monotonic()
+    stall = max(_LEAST_STALL_S, budget_s) if stall_s is None else stall_s
+    while open_groups := [group for group in groups if group.stopped is None]:
+        group = min(open_groups, key=lambda item: item.spent_s)
+        left = (started + budget_s - time.monotonic()) / len(open_groups)
+        if not group.affords(left):
+            group.stop("budget", f"the budget of {budget_s:g} s was spent after {len(group.blocks)} blocks")
+            continue
+        done = min(int(time.monotonic() - started), int(budget_s))
+        progress(done, max(1, int(budget_s)), f"latency on {group.points[0].runtime}: block {len(group.blocks) + 1}")
+        group.run_block(left_s=max(left, 0.0), budget_s=budget_s, stall_s=stall)
+        rest = (started + budget_s - time.monotonic()) / len(open_groups)
+        if group.stopped in {"decided", "precise"} and group.attempt == 1 and group.void() and group.affords(rest):
+            group.rerun()
+    if not any(group.blocks for group in groups):
+        raise SubjectError("latency-failed", _nothing(groups))
+    facts = machine.describe() | {"load_before": before, "load_after": machine.load()}
+    progress(max(1, int(budget_s)), max(1, int(budget_s)), "latency measured")
+    return Session(points, groups, margin, budget_s, seed, time.monotonic() - started, facts)
+
+
+def _groups(
+    entries: list[Entry], points: list[OperatingPoint], *, budget_s: float, margin: float, seed: int
+) -> list[Group]:
+    """Check the request and sort its points into groups."""
+    if not entries or not points:
+        raise UsageError("nothing-to-measure", "A latency session needs at least one listing and one operating point.")
+    if not (budget_s > 0 and margin > 0):
+        raise UsageError(
+            "bad-latency-budget", f"Budget {budget_s:g} s and margin {margin:g} must both be greater than zero."
+        )
+    grouped: dict[tuple[str, int], Group] = {}
+    for point in points:
+        point.check()
+        key = (point.runtime, point.threads)
+        if key not in grouped:
+            able = [entry for entry in entries if entry.runs_on(point.runtime)]
+            grouped[key] = Group(able, [], margin, seed)
+        if point not in grouped[key].points:
+            grouped[key].points.append(point)
+    for (runtime, _), group in grouped.items():
+        if len(group.entries) < min(2, len(entries)):
+            names = ", ".join(entry.ref for entry in entries if not entry.runs_on(runtime))
+            group.stop("not_measured", f"fewer than two listings run on {runtime}; {names} cannot")
+    return list(grouped.values())
+
+
+def _nothing(groups: list[Group]) -> str:
+    reasons = "; ".join(f"on {group.points[0].runtime}: {group.reason}" for group in groups)
+    return f"No latency could be measured: {reasons}. Leave that listing or the latency dimension out."
