@@ -1,0 +1,252 @@
+"""The differences between two aligned graphs: the smallest list that explains them, causes without consequences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from workers.engine.graph import roles
+from workers.engine.graph.canonical import COMMUTATIVE, INPUT
+
+if TYPE_CHECKING:
+    from workers.engine.graph.align import Alignment
+    from workers.engine.graph.canonical import CanonicalGraph, Node
+
+Difference = dict[str, Any]
+
+_FOLLOWS_SHAPE = {"shape", "split", "sizes", "starts", "ends", "repeats", "indices", "expand_shape", "pads"}
+"""Attributes of views, slices and paddings that follow the shape of what they read."""
+
+_VIEW_OPS = {"Reshape", "Split", "Slice", "Resize", "Expand", "Tile", "Gather", "Pad"}
+
+
+class Diff:
+    """Collects the differences of one alignment."""
+
+    def __init__(self, a: CanonicalGraph, b: CanonicalGraph, alignment: Alignment) -> None:
+        self.a, self.b = a, b
+        self.alignment = alignment
+        self.to_b = dict(alignment.pairs)
+        self.to_a = {right: left for left, right in alignment.pairs}
+        self.form = (roles.output_form(a), roles.output_form(b))
+        self.preparation = (roles.preprocessing(a), roles.preprocessing(b))
+        self.classifiers = (roles.classifiers(a), roles.classifiers(b))
+        self.found: list[tuple[float, Difference]] = []
+
+    def differences(self) -> list[Difference]:
+        """List the differences in the order of the dataflow; repeated numeric and cosmetic ones are grouped."""
+        for left, right in self.alignment.pairs:
+            self._pair(self.a.nodes[left], self.b.nodes[right])
+        for node_id in self.alignment.a_only:
+            self._unpaired(self.a.nodes[node_id], 0)
+        for node_id in self.alignment.b_only:
+            self._unpaired(self.b.nodes[node_id], 1)
+        if self.a.input_layout != self.b.input_layout:
+            layouts = (self.a.input_layout, self.b.input_layout)
+            self._add(_first_input(self.a), _first_input(self.b), "attribute", "layout", "interface", layouts)
+        self._outputs()
+        return _group([difference for _, difference in sorted(self.found, key=lambda item: item[0])])
+
+    def _add(  # noqa: PLR0917  (a difference's own fields, in the order of the contract)
+        self, a: Node | None, b: Node | None, kind: str, attribute: str | None, severity: str, values: tuple[Any, Any]
+    ) -> None:
+        # Ordered along a; what only b has follows the partner of what stands before it.
+        place = float(a.id) if a is not None else self._place_of(b)
+        self.found.append(
+            (
+                place,
+                {
+                    "kind": kind,
+                    "attribute": attribute,
+                    "severity": severity,
+                    "a": _side(a, values[0]),
+                    "b": _side(b, values[1]),
+                },
+            )
+        )
+
+    def _place_of(self, b: Node | None) -> float:
+        before = b.id if b is not None else 0
+        while before > 0 and before not in self.to_a:
+            before -= 1
+        return self.to_a.get(before, 0) + 0.5
+
+    def _pair(self, a: Node, b: Node) -> None:
+        start = len(self.found)
+        if INPUT in {a.op, b.op}:
+            self._input_pair(a, b)
+            return
+        if a.op != b.op:
+            self._add(a, b, "operator", None, self._severity_of_operator(a, b), (a.attributes, b.attributes))
+        else:
+            for name in sorted(set(a.attributes) | set(b.attributes)):
+                self._attribute(a, b, name)
+            self._weights(a, b)
+        self._wiring(a, b)
+        if len(self.found) == start and a.shape != b.shape and not self._inputs_differ(a, b):
+            self._add(a, b, "shape", None, "structural", (list(a.shape), list(b.shape)))
+
+    def _severity_of_operator(self, a: Node, b: Node) -> str:
+        return "interface" if a.id in self.form[0] and b.id in self.form[1] else "structural"
+
+    def _input_pair(self, a: Node, b: Node) -> None:
+        if a.op != b.op:
+            self._add(a, b, "operator", None, "structural", (list(a.shape), list(b.shape)))
+        elif a.shape != b.shape:
+            same_channels = len(a.shape) == len(b.shape) and a.shape[:2] == b.shape[:2]
+            severity = "interface" if same_channels else "structural"
+            self._add(a, b, "shape", "input_shape", severity, (list(a.shape), list(b.shape)))
+
+    def _attribute(self, a: Node, b: Node, name: str) -> None:
+        values = a.attributes.get(name), b.attributes.get(name)
+        if values[0] == values[1] or self._is_consequence(a, b, name):
+            return
+        self._add(a, b, "attribute", name, self._severity_of_attribute(a, b, name, values), values)
+
+    def _severity_of_attribute(self, a: Node, b: Node, name: str, values: tuple[Any, Any]) -> str:
+        if name == "epsilon":
+            return "numeric"
+        if name == "batch_norm":
+            return "cosmetic"
+        if a.id in self.form[0] and b.id in self.form[1]:
+            return "interface"
+        if a.id in self.preparation[0] and b.id in self.preparation[1]:
+            return "interface"
+        last = a.id in self.classifiers[0] and b.id in self.classifiers[1]
+        if last and name in ("output_features", "output_channels") and None not in values:
+            # One class more is a background class in front; any other number is another task.
+            return "interface" if abs(values[0] - values[1]) == 1 else "structural"
+        return "structural"
+
+    def _is_consequence(self, a: Node, b: Node, name: str) -> bool:
+        """Whether this attribute differs only because of something that is reported elsewhere."""
+        left, right = a.attributes, b.attributes
+        if name == "epsilon":
+            return left.get(name) is None or right.get(name) is None  # the missing batch-norm is reported itself
+        if name == "batch_norm":
+            return left.get("bias") != right.get("bias")
+        if name in ("group", "output_channels") and self._depthwise(a, b):
+            return True
+        if name == "pads" and any(left.get(key) != right.get(key) for key in ("kernel_shape", "dilations")):
+            return _centred(left) and _centred(right)
+        return name in _FOLLOWS_SHAPE and a.op in _VIEW_OPS and self._inputs_differ(a, b)
+
+    def _depthwise(self, a: Node, b: Node) -> bool:
+        """Both convolve every channel by itself, with as many filters a channel; only the channels differ upstream."""
+        sizes = []
+        for graph, node in ((self.a, a), (self.b, b)):
+            channels = graph.nodes[node.inputs[0][0]].shape[1] if node.inputs else 0
+            if node.op != "Conv" or channels < 2 or node.attributes.get("group") != channels:  # noqa: PLR2004
+                return False
+            sizes.append(node.attributes["output_channels"] / channels)
+        return sizes[0] == sizes[1]
+
+    def _weights(self, a: Node, b: Node) -> None:
+        """Weights of element-wise operators: their number, and their shape where the inputs agree."""
+        if a.op in ("Conv", "ConvTranspose", "Gemm") or a.weights == b.weights:
+            return
+        if len(a.weights) == len(b.weights) and self._inputs_differ(a, b):
+            return
+        values = [list(shape) for shape in a.weights], [list(shape) for shape in b.weights]
+        prepared = a.id in self.preparation[0] and b.id in self.preparation[1]
+        self._add(a, b, "shape", "weights", "interface" if prepared else "structural", values)
+
+    def _inputs_differ(self, a: Node, b: Node) -> bool:
+        shapes = [
+            [graph.nodes[source].shape for source, _ in node.inputs] for graph, node in ((self.a, a), (self.b, b))
+        ]
+        return shapes[0] != shapes[1]
+
+    def _wiring(self, a: Node, b: Node) -> None:
+        left, right = ([self._origins(edge, side) for edge in node.inputs] for side, node in ((0, a), (1, b)))
+        direct = all(bypassed is False for _, bypassed in (*left, *right))
+        origins_a, origins_b = [origin for origin, _ in left], [origin for origin, _ in right]
+        if direct:
+            if a.op in COMMUTATIVE or b.op in COMMUTATIVE:
+                same = Counter(origins_a) == Counter(origins_b)
+            else:
+                same = origins_a == origins_b
+        else:
+            # Around an inserted or removed node, what is read must still come from the same places.
+            union_a, union_b = frozenset().union(*origins_a), frozenset().union(*origins_b)
+            same = union_a <= union_b or union_b <= union_a
+        if not same:
+            self._add(a, b, "rewired", None, "structural", (self._names(self.a, a), self._names(self.b, b)))
+
+    def _origins(self, edge: tuple[int, int], side: int) -> tuple[frozenset[tuple[int, int]], bool]:
+        """Where an edge comes from, as paired nodes named by their id in b; and whether unpaired nodes lie between."""
+        graph, partner = ((self.a, self.to_b), (self.b, self.to_a))[side]
+        pending, found, bypassed, seen = [edge], set(), False, set()
+        while pending:
+            source, index = pending.pop()
+            if source in seen:
+                continue
+            if source in partner:
+                found.add((partner[source] if side == 0 else source, index))
+                continue
+            seen.add(source)
+            bypassed = True
+            pending.extend(graph.nodes[source].inputs)
+        return frozenset(found), bypassed
+
+    @staticmethod
+    def _names(graph: CanonicalGraph, node: Node) -> list[str]:
+        return [graph.nodes[source].source for source, _ in node.inputs]
+
+    def _unpaired(self, node: Node, side: int) -> None:
+        interface = node.id in self.form[side] or node.id in self.preparation[side] or node.op == INPUT
+        severity = "interface" if interface else "structural"
+        if side == 0:
+            self._add(node, None, "removed", None, severity, (node.attributes, None))
+        else:
+            self._add(None, node, "inserted", None, severity, (None, node.attributes))
+
+    def _outputs(self) -> None:
+        """Outputs that come from nodes which do not correspond, though every node's own wiring agrees."""
+        ends = [[self._origins(edge, side)[0] for edge in graph.outputs] for side, graph in ((0, self.a), (1, self.b))]
+        if len(ends[0]) != len(ends[1]) or any(not left & right for left, right in zip(*ends, strict=True)):
+            nodes = [graph.nodes[graph.outputs[0][0]] for graph in (self.a, self.b)]
+            names = [[graph.nodes[source].source for source, _ in graph.outputs] for graph in (self.a, self.b)]
+            self._add(nodes[0], nodes[1], "rewired", "outputs", "structural", (names[0], names[1]))
+
+
+def _first_input(graph: CanonicalGraph) -> Node | None:
+    return next((node for node in graph.nodes if node.op == INPUT), None)
+
+
+def _side(node: Node | None, value: Any) -> dict[str, Any] | None:  # noqa: ANN401  (any attribute value)
+    return None if node is None else {"node": node.source, "op": node.op, "value": value}
+
+
+def _centred(attributes: dict[str, Any]) -> bool:
+    """Whether the padding keeps the window centred: (k - 1) / 2 dilated steps on every side."""
+    kernel, pads = attributes.get("kernel_shape"), attributes.get("pads")
+    if not kernel or not pads:
+        return False
+    dilations = attributes.get("dilations") or [1] * len(kernel)
+    sides = [(size - 1) * dilation for size, dilation in zip(kernel, dilations, strict=True)]
+    return all(2 * pad == sides[index % len(kernel)] for index, pad in enumerate(pads))
+
+
+def _group(differences: list[Difference]) -> list[Difference]:
+    """Write equal numeric or cosmetic differences once, with ``repeats`` and the other places in ``also``."""
+    grouped: list[Difference] = []
+    first: dict[str, Difference] = {}
+    for difference in differences:
+        if difference["severity"] not in ("numeric", "cosmetic"):
+            grouped.append(difference)
+            continue
+        key = repr(
+            [
+                difference["kind"],
+                difference["attribute"],
+                *((difference[s]["op"], difference[s]["value"]) for s in "ab"),
+            ]
+        )
+        if key in first:
+            first[key]["repeats"] += 1
+            first[key]["also"].append({side: difference[side]["node"] for side in "ab"})
+        else:
+            first[key] = {**difference, "repeats": 1, "also": []}
+            grouped.append(first[key])
+    return grouped

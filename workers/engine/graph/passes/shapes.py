@@ -1,0 +1,90 @@
+"""Reshaping: one spelling for Flatten, Reshape, Squeeze and Unsqueeze."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workers.engine.graph.passes import rewriting as rw
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
+_ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "Clip", "HardSwish", "Gelu", "LeakyRelu")
+
+
+def one_reshape(model: ir.Model) -> int:
+    """Write each run of views as one Flatten (to [batch, features]) or one Reshape to a literal shape."""
+    changed = 0
+    for node in rw.nodes(model, *_VIEWS):
+        source, shape = node.inputs[0], rw.shape_of(node.outputs[0])
+        before = rw.producer(source, *_VIEWS)
+        if before is not None:
+            source = before.inputs[0]
+        start = rw.shape_of(source)
+        if shape is None or start is None or source is None or not (node.outputs[0].uses() or _is_output(node)):
+            continue
+        if start == shape and not node.outputs[0].is_graph_output():
+            rw.replace(node.outputs[0], source)
+            changed += 1
+            continue
+        flat = len(shape) == 2 and shape[0] == start[0]  # noqa: PLR2004  (batch, features)
+        if before is None and _already(node, shape, flat=flat):
+            continue
+        if flat:
+            output = rw.new_node(node, "Flatten", [source], {"axis": 1}, shape=shape, merged=[node])
+        else:
+            target = rw.add_constant(model.graph, np.asarray(shape, np.int64), "shape")
+            output = rw.new_node(node, "Reshape", [source, target], shape=shape, merged=[node])
+        rw.replace(node.outputs[0], output)
+        changed += 1
+    return changed
+
+
+def _is_output(node: ir.Node) -> bool:
+    return node.outputs[0].is_graph_output()
+
+
+def _already(node: ir.Node, shape: tuple[int, ...], *, flat: bool) -> bool:
+    if flat:
+        return node.op_type == "Flatten" and rw.attribute(node, "axis", 1) == 1
+    target = rw.constant(node.inputs[1]) if node.op_type == "Reshape" else None
+    return target is not None and tuple(int(size) for size in target) == shape and not node.attributes
+
+
+def push_reshape(model: ir.Model) -> int:
+    """Move the Reshape from [batch, features] to [batch, features, 1, 1] behind an element-wise activation."""
+    changed = 0
+    for node in rw.nodes(model, *_ACTIVATIONS):
+        view = rw.producer(node.inputs[0], "Reshape")
+        flat = rw.shape_of(view.inputs[0]) if view is not None else None
+        shape = rw.shape_of(node.outputs[0])
+        if view is None or flat is None or shape is None or len(flat) != 2 or shape[:2] != flat:  # noqa: PLR2004
+            continue
+        inputs = [view.inputs[0], *node.inputs[1:]]
+        moved = rw.new_node(node, node.op_type, inputs, dict(node.attributes), shape=flat, merged=[node])
+        rw.replace(node.outputs[0], rw.new_node(node, "Reshape", [moved, view.inputs[1]], shape=shape))
+        changed += 1
+    return changed
+
+
+def flatten_concat(model: ir.Model) -> int:
+    """Write a Concat of Concats along one axis as one Concat (DenseNet grows its features either way)."""
+    changed = 0
+    for node in rw.nodes(model, "Concat"):
+        axis, shape = rw.attribute(node, "axis"), rw.shape_of(node.outputs[0])
+        if shape is None:
+            continue
+        inputs: list[ir.Value | None] = []
+        for value in node.inputs:
+            inner = rw.producer(value, "Concat")
+            same = inner is not None and rw.attribute(inner, "axis") % len(shape) == axis % len(shape)
+            inputs.extend(inner.inputs if inner is not None and same else [value])
+        if len(inputs) == len(node.inputs):
+            continue
+        output = rw.new_node(node, "Concat", inputs, {"axis": axis % len(shape)}, shape=shape, merged=[node])
+        rw.replace(node.outputs[0], output)
+        changed += 1
+    return changed
