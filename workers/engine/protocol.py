@@ -29,6 +29,10 @@ class EngineError(Exception):
         self.code = code
         self.message = message
 
+    def to_json(self) -> dict[str, Any]:
+        """Return this failure as it is written and stored."""
+        return {"class": self.failure_class, "code": self.code, "message": self.message}
+
 
 class UsageError(EngineError):
     """The request names something that does not exist or does not fit; asking again changes nothing."""
@@ -69,7 +73,7 @@ class Progress(Protocol):
         """Say that ``done`` of ``total`` steps are finished and what is under way."""
 
 
-def finite(value: Any) -> Any:
+def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value, and not yet one
     """Replace every float that is not finite by ``{"value": null, "kind": "nan" | "+inf" | "-inf"}``, recursively."""
     if isinstance(value, float) and not math.isfinite(value):
         kind = "nan" if math.isnan(value) else ("+inf" if value > 0 else "-inf")
@@ -101,4 +105,4 @@ class Replies:
 
     def error(self, error: EngineError) -> None:
         """Write the final line of an operation that failed."""
-        self._line({"event": "error", "class": error.failure_class, "code": error.code, "message": error.message})
+        self._line({"event": "error"} | error.to_json())

@@ -45,12 +45,12 @@ class Contract:
 
     def to_json(self) -> dict[str, Any]:
         """Return this contract as JSON; tuples become lists."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Contract:
         """Build a contract from ``to_json``'s form; raises TypeError for unknown fields."""
-        lists = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+        lists: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
         return cls(**lists)
 
     def digest(self) -> str:

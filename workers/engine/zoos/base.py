@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from workers.engine.protocol import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from workers.engine.contracts.contract import Contract
 

@@ -1,0 +1,109 @@
+"""What the torch zoos share: building with seeded weights, counting, artifacts, reading a checkpoint file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from workers.engine.protocol import EngineError, SubjectError, TransientError
+from workers.engine.safety.sniff import sniff
+from workers.engine.zoos import artifacts
+from workers.engine.zoos.random_weights import fill, skipped_draws
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from workers.engine.zoos.base import Artifact, Listing
+
+TENSOR_FORMATS = frozenset({"torch", "pickle", "torch-tar"})
+"""Checkpoint formats read with ``weights_only=True``, which builds tensors and refuses everything else."""
+
+
+def build_random(listing: Listing, build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
+    """Build an architecture with the seeded random weights of ``@none``; float32, eval mode."""
+    drawn: set[int] = set()
+    module = build_bare(listing, build, drawn)
+    fill(module, drawn)
+    module.eval()
+    return module
+
+
+def build_bare(listing: Listing, build: Callable[[], torch.nn.Module], drawn: set[int]) -> torch.nn.Module:
+    """Run a constructor without its random draws; raises SubjectError when it fails.
+
+    ``drawn`` receives the storages that were left for ``fill``; whatever the constructor loads stays as loaded.
+    """
+    try:
+        with skipped_draws() as skipped:
+            module = build()
+        drawn |= skipped
+    except EngineError:
+        raise
+    except Exception as error:  # a stranger's constructor may raise anything
+        raise SubjectError(
+            "cannot-build", f"{listing.ref} cannot be built: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    return module
+
+
+def counts(module: torch.nn.Module) -> tuple[int, int]:
+    """Count (trainable elements, other floating-point state that is saved with the model)."""
+    trainable = {id(tensor): tensor.numel() for tensor in module.parameters() if tensor.requires_grad}
+    named = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers())
+    others = {
+        id(tensor): tensor.numel()
+        for name in module.state_dict()
+        if (tensor := named.get(name)) is not None and id(tensor) not in trainable and tensor.is_floating_point()
+    }
+    return sum(trainable.values()), sum(others.values())
+
+
+def memory_artifact(module: torch.nn.Module) -> Artifact:
+    """Return the artifact of a module that was built in memory."""
+    return artifacts.of_state(module.state_dict())
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Any], str]:
+    """Read a cached checkpoint of tensors only; returns (state, format).
+
+    Raises UnsafeError for files that hold code, SubjectError for unreadable ones.
+    """
+    file_format = sniff(path, allow=TENSOR_FORMATS)
+    try:
+        if file_format == "safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path), file_format
+        return torch.load(path, map_location="cpu", weights_only=True), file_format
+    except Exception as error:  # truncated archives raise many kinds
+        raise SubjectError(
+            "cannot-read-weights",
+            f"{path} cannot be read as tensors: {type(error).__name__}: {first_line(error)}. "
+            "Delete the file and fetch it again.",
+        ) from error
+
+
+def not_cached(listing: Listing, folder: Path | str) -> TransientError:
+    """Say that the weights of a listing are not in the zoo's cache."""
+    return TransientError(
+        "weights-not-cached",
+        f"The weights of {listing.ref} are not in {folder}; fetch them where there is a network, copy them there, or "
+        f"audit the architecture alone with {listing.zoo}:{listing.name}@none.",
+    )
+
+
+def not_fetched(listing: Listing, folder: Path | str, error: Exception) -> TransientError:
+    """Say that the weights of a listing could not be downloaded."""
+    return TransientError(
+        "weights-not-fetched",
+        f"The weights of {listing.ref} could not be downloaded ({type(error).__name__}: {first_line(error)}); try "
+        f"again with a network, copy them into {folder}, or audit the architecture alone with "
+        f"{listing.zoo}:{listing.name}@none.",
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return an exception's first line, shortened: the rest is for its traceback."""
+    return (str(error).strip().splitlines() or [""])[0][:300]
