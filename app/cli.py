@@ -78,7 +78,7 @@ def compare(
     request = {
         "a": a,
         "b": b,
-        "dimensions": _dimensions(dimension, dataset),
+        "dimensions": [str(item) for item in dict.fromkeys(dimension)] if dimension else None,
         "dataset": dataset,
         "policy": _policy(policy),
         "latency_budget_s": _seconds(budget),
@@ -115,7 +115,7 @@ def audit(
     request = {
         "zoos": zoo,
         "models": model or [],
-        "dimensions": _dimensions(dimension, dataset),
+        "dimensions": [str(item) for item in dict.fromkeys(dimension)] if dimension else None,
         "dataset": dataset,
         "policy": _policy(policy),
         "weights": weights,
@@ -197,12 +197,6 @@ def _service() -> InProcess:
     from app.settings import Settings
 
     return InProcess(Settings())
-
-
-def _dimensions(asked: Sequence[Dimension] | None, dataset: str | None) -> list[str]:
-    if asked:
-        return [str(dimension) for dimension in dict.fromkeys(asked)]
-    return [str(item) for item in Dimension if item is not Dimension.ACCURACY or dataset is not None]
 
 
 def _policy(name: str) -> str | dict[str, Any]:

@@ -77,7 +77,7 @@ def signed_per_cent(value: float | None) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
         name, _, right = column.partition(">")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
@@ -86,7 +86,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def rows(values: Sequence[dict[str, Any]], columns: Sequence[str]) -> Table:
     """Return rows of a list as a table; None is left blank."""
-    table = _table(f"{len(values)} rows", *columns)
+    table = _table("", *columns)
     for value in values:
         table.add_row(*("" if value.get(column) is None else str(value[column]) for column in columns))
     return table
@@ -125,8 +125,9 @@ def _architecture(block: dict[str, Any]) -> list[RenderableType]:
         return parts
     listed = _table(f"{len(differences)} differences", "kind", "what", "A", "B", "severity")
     for item in differences[:MOST_DIFFERENCES]:
+        repeats = item.get("repeats", 1)
         listed.add_row(
-            item["kind"],
+            f"{item['kind']} ×{repeats}" if repeats > 1 else item["kind"],
             item.get("attribute") or "",
             _end(item.get("a")),
             _end(item.get("b")),

@@ -15,13 +15,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
 from app.db.tables import Job, JobNeed, now
-from app.domain.states import FINAL, FailureClass, State
+from app.domain.states import FINAL, FailureClass, JobKind, State
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import ColumnElement, Update
+    from sqlalchemy import CTE, ColumnElement, Update
     from sqlalchemy.orm import Session
 
     from app.domain.plan import JobSpec
@@ -241,7 +241,12 @@ def request_cancel(session: Session, job_ids: Sequence[uuid.UUID]) -> None:
             .values(state=State.CANCELLED, finished_at=now())
         )
         if not _rows(session, queued.execution_options(synchronize_session=False)):
-            running = update(Job).where(Job.id == job_id, Job.state == State.RUNNING).values(cancel_requested=True)
+            # Whoever asks for the same work from now on needs a job of its own, not this one's last moments.
+            running = (
+                update(Job)
+                .where(Job.id == job_id, Job.state == State.RUNNING)
+                .values(cancel_requested=True, work_key=None)
+            )
             session.execute(running.execution_options(synchronize_session=False))
 
 
@@ -296,11 +301,24 @@ def needs(session: Session, job_id: uuid.UUID) -> dict[str, Job]:
 
 def closure(session: Session, job_ids: Sequence[uuid.UUID]) -> list[Job]:
     """Return these jobs and everything that they need, directly or not."""
-    found: dict[uuid.UUID, Job] = {}
-    frontier = list(job_ids)
-    while frontier:
-        jobs = session.scalars(select(Job).where(Job.id.in_(frontier))).all()
-        found |= {job.id: job for job in jobs}
-        following = session.scalars(select(JobNeed.needs_id).where(JobNeed.job_id.in_(frontier)))
-        frontier = [job_id for job_id in following if job_id not in found]
-    return list(found.values())
+    return list(session.scalars(select(Job).where(Job.id.in_(select(reached(job_ids).c.id)))))
+
+
+def reached(job_ids: Sequence[uuid.UUID]) -> CTE:
+    """Return a recursive common table expression, column ``id``, of these jobs and all that they need."""
+    found = select(Job.id).where(Job.id.in_(job_ids)).cte("reached", recursive=True)
+    return found.union(select(JobNeed.needs_id).join(found, JobNeed.job_id == found.c.id))
+
+
+def released(session: Session, claim: Claim) -> dict[str, list[uuid.UUID]]:
+    """Return by device the ready jobs that the end of this one may have set free.
+
+    Those that needed it, and, when it was part of an audit that it may have expanded, that audit's.
+    """
+    free: ColumnElement[bool] = exists().where(JobNeed.job_id == Job.id, JobNeed.needs_id == claim.id)
+    if claim.kind == JobKind.EXPAND:
+        free = or_(free, Job.audit_id == claim.audit_id)
+    found: dict[str, list[uuid.UUID]] = {}
+    for job_id, device in session.execute(select(Job.id, Job.device).where(_ready(), free)):
+        found.setdefault(device, []).append(job_id)
+    return found

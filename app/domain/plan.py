@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from app.domain.policies import Dimension
+from app.domain.policies import Dimension, Policy
 from app.domain.states import JobKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-    from app.domain.policies import Policy
     from app.domain.references import Reference
 
 
@@ -44,13 +43,18 @@ class Subject:
 
 @dataclass(frozen=True)
 class Scope:
-    """What is asked of every pair: dimensions, data set, policy and the time to spend on latency."""
+    """What is asked of every pair: dimensions, data set, policy and the time to spend on latency.
+
+    ``errors`` says why a dimension that was asked for is not measured, as ``{"class", "code", "message"}`` by
+    dimension; the comparison's answer repeats it.
+    """
 
     dimensions: tuple[Dimension, ...]
     policy: Policy
     dataset: dict[str, Any] | None = None
     latency_budget_s: float = 60.0
     runtimes: tuple[str, ...] = ("onnxruntime", "torch")
+    errors: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return this scope as JSON."""
@@ -60,7 +64,29 @@ class Scope:
             "dataset": self.dataset,
             "latency_budget_s": self.latency_budget_s,
             "runtimes": list(self.runtimes),
+            "errors": self.errors,
         }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Scope:
+        """Read ``to_json``'s form."""
+        return cls(
+            dimensions=tuple(Dimension(dimension) for dimension in value["dimensions"]),
+            policy=Policy.from_json(value["policy"]),
+            dataset=value["dataset"],
+            latency_budget_s=value["latency_budget_s"],
+            runtimes=tuple(value["runtimes"]),
+            errors=value["errors"],
+        )
+
+    def without(self, dimension: Dimension, *, code: str, message: str) -> Scope:
+        """Return this scope less one dimension, and why it is not measured."""
+        error = {"class": "usage", "code": code, "message": message}
+        return replace(
+            self,
+            dimensions=tuple(item for item in self.dimensions if item is not dimension),
+            errors=self.errors | {str(dimension): error},
+        )
 
 
 @dataclass(frozen=True)
@@ -80,10 +106,13 @@ class JobSpec:
     priority: int = 0
 
 
-def measurements(subjects: Sequence[Subject], scope: Scope, *, share: str) -> list[JobSpec]:
+def measurements(
+    subjects: Sequence[Subject], scope: Scope, *, share: str, predicted: Collection[str] | None = None
+) -> list[JobSpec]:
     """Return the measuring jobs of one group of listings: each is measured once, all are timed together.
 
     ``share`` keeps groups of different comparisons or audits apart where a measurement belongs to one group only.
+    ``predicted`` holds the references that are run over the data set; None means all of them.
     """
     unique = list({subject.ref: subject for subject in subjects}.values())
     jobs = [
@@ -106,6 +135,7 @@ def measurements(subjects: Sequence[Subject], scope: Scope, *, share: str) -> li
                 work_key=f"predict {subject.ref} on {scope.dataset['name']}",
             )
             for subject in unique
+            if predicted is None or subject.ref in predicted
         ]
     if Dimension.LATENCY in scope.dimensions:
         jobs.append(

@@ -1,0 +1,98 @@
+"""``/v1/audits``."""
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.dependencies import Cursor, Limit, OfCaller, OfSettings, Reading, Writing
+from app.api.models import Asked, PageOf, Progress, Stateful, Words
+from app.api.problems import responses
+from app.queue import ring
+from app.services import audits
+
+router = APIRouter(prefix="/v1/audits", tags=["audits"])
+
+
+class AuditRequest(Asked):
+    """Zoos to compare with each other."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"zoos": ["torchvision", "keras"], "models": ["resnet50", "vgg*"], "weights": "none"}]
+        }
+    )
+
+    zoos: list[Words] = Field(min_length=1, max_length=50)
+    models: list[Words] = Field(
+        default_factory=list, max_length=1000, description="Architecture keys or names, with wildcards. Default: all."
+    )
+    weights: str = Field(
+        default=audits.DEFAULT_WEIGHTS,
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00]*$",
+        description="Weights tag to pick where a zoo has it; elsewhere, and with `default`, the zoo's default.",
+    )
+
+
+class AuditSummary(BaseModel):
+    """Comparisons by state and by verdict, findings by dimension and verdict."""
+
+    comparisons: int
+    states: dict[str, int]
+    verdicts: dict[str, int]
+    findings: dict[str, dict[str, int]]
+
+
+class AuditInList(Stateful):
+    """An audit in a list."""
+
+    zoos: list[str]
+    models: list[str]
+    weights: str
+    latency_budget_s: float
+    runtimes: list[str]
+    summary: AuditSummary | None
+
+
+class Audit(AuditInList):
+    """An audit with its progress."""
+
+    progress: Progress
+
+
+@router.post("", status_code=202, response_model=Audit, responses=responses(422))
+def submit(
+    body: AuditRequest,
+    session: Writing,
+    *,
+    settings: OfSettings,
+    caller: OfCaller,
+    response: Response,
+    after_commit: BackgroundTasks,
+) -> dict[str, Any]:
+    """Queue an audit of zoo against zoo."""
+    submitted = audits.submit(session, settings, body.plain(), caller)
+    response.headers["Location"] = f"/v1/audits/{submitted.id}"
+    after_commit.add_task(ring, settings, submitted.ring)
+    return audits.show(session, submitted.id)
+
+
+@router.get("", response_model=PageOf[AuditInList], responses=responses(422))
+def find(session: Reading, *, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
+    """List audits, the newest first."""
+    return audits.find(session, cursor=cursor, limit=limit)
+
+
+@router.get("/{audit_id}", response_model=Audit, responses=responses(404, 422))
+def show(audit_id: UUID, session: Reading) -> dict[str, Any]:
+    """Look at an audit: its progress, and its summary once it has ended."""
+    return audits.show(session, audit_id)
+
+
+@router.post("/{audit_id}/cancel", response_model=Audit, responses=responses(404, 409, 422))
+def cancel(audit_id: UUID, session: Writing) -> dict[str, Any]:
+    """Cancel an audit, its open comparisons, and the jobs that nothing else needs."""
+    return audits.cancel(session, audit_id)

@@ -1,0 +1,121 @@
+"""``/v1/comparisons``."""
+
+from typing import Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.dependencies import Cursor, Limit, OfCaller, OfSettings, Reading, Text, Writing
+from app.api.models import Asked, Finding, PageOf, Progress, Stateful, Words
+from app.api.problems import responses
+from app.domain.states import State
+from app.domain.verdicts import Verdict
+from app.queue import ring
+from app.services import comparisons
+
+router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
+
+
+class ComparisonRequest(Asked):
+    """Two references, and what to compare them on."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "a": "torchvision:resnet50@none",
+                    "b": "keras:ResNet50@none",
+                    "dimensions": ["architecture", "latency"],
+                }
+            ]
+        }
+    )
+
+    a: Words
+    b: Words
+
+
+class Side(BaseModel):
+    """One side of a comparison; more once it was measured."""
+
+    model_config = ConfigDict(extra="allow")
+
+    ref: str
+
+
+class ComparisonSummary(Stateful):
+    """A comparison in a list."""
+
+    audit_id: UUID | None
+    verdict: Verdict | None
+    architecture_key: str | None
+    a: Side
+    b: Side
+
+
+class Comparison(ComparisonSummary):
+    """A comparison with its answer, as far as it stands. A dimension that was not measured is null, see ``errors``."""
+
+    reason: str | None
+    architecture: dict[str, Any] | None
+    accuracy: dict[str, Any] | None
+    latency: dict[str, Any] | None
+    interface: dict[str, Any] | list[Any] | None
+    errors: dict[str, Any] = Field(description="Why a dimension was not measured, by dimension.")
+    findings: list[Finding]
+    progress: Progress
+
+
+@router.post("", status_code=202, response_model=Comparison, responses=responses(422))
+def submit(
+    body: ComparisonRequest,
+    session: Writing,
+    *,
+    settings: OfSettings,
+    caller: OfCaller,
+    response: Response,
+    after_commit: BackgroundTasks,
+) -> dict[str, Any]:
+    """Queue a comparison of two listings."""
+    submitted = comparisons.submit(session, settings, body.plain(), caller)
+    response.headers["Location"] = f"/v1/comparisons/{submitted.id}"
+    after_commit.add_task(ring, settings, submitted.ring)
+    return comparisons.show(session, submitted.id)
+
+
+@router.get("", response_model=PageOf[ComparisonSummary], responses=responses(422))
+def find(
+    session: Reading,
+    *,
+    state: State | None = None,
+    verdict: Literal["interchangeable", "not_interchangeable", "inconclusive"] | None = None,
+    architecture: Text = None,
+    zoo: Text = None,
+    audit_id: UUID | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> dict[str, Any]:
+    """List comparisons, the newest first. ``zoo`` is that of either side."""
+    return comparisons.find(
+        session,
+        state=state,
+        verdict=verdict,
+        architecture=architecture,
+        zoo=zoo,
+        audit_id=audit_id,
+        cursor=cursor,
+        limit=limit,
+    )
+
+
+@router.get("/{comparison_id}", response_model=Comparison, responses=responses(404, 422))
+def show(comparison_id: UUID, session: Reading) -> dict[str, Any]:
+    """Look at a comparison: its answer once it stands, until then its progress."""
+    return comparisons.show(session, comparison_id)
+
+
+@router.post("/{comparison_id}/cancel", response_model=Comparison, responses=responses(404, 409, 422))
+def cancel(comparison_id: UUID, session: Writing) -> dict[str, Any]:
+    """Cancel a comparison and the jobs that nothing else needs."""
+    return comparisons.cancel(session, comparison_id)

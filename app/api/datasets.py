@@ -1,0 +1,66 @@
+"""``/v1/datasets``."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.dependencies import TEXT, Cursor, Limit, Reading, Writing
+from app.api.models import PageOf, RequestModel, Words
+from app.api.problems import responses
+from app.services import datasets
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+
+class DatasetRequest(RequestModel):
+    """A data set that the workers can read."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "imagenet-val", "format": "folder", "path": "/data/imagenet/val", "label_space": "imagenet-1k"}
+            ]
+        }
+    )
+
+    name: Words
+    format: Words = Field(description="folder (one folder a class) or npz (arrays images and labels).")
+    path: str = Field(min_length=1, max_length=1000, pattern=TEXT, description="Absolute, as the workers see it.")
+    label_space: str | None = Field(default=None, max_length=100, pattern=TEXT)
+
+
+class Dataset(BaseModel):
+    """A data set. What it holds is null until it was used."""
+
+    id: UUID
+    name: str
+    format: str
+    path: str | None
+    label_space: str | None
+    items: int | None
+    classes: int | None
+    digest: str | None
+    created_at: datetime
+
+
+@router.post("", status_code=201, response_model=Dataset, responses=responses(409, 422))
+def add(body: DatasetRequest, session: Writing, response: Response) -> dict[str, Any]:
+    """Add a data set; a worker reads its items at the first use."""
+    added = datasets.add(session, body.model_dump())
+    response.headers["Location"] = f"/v1/datasets/{added['name']}"
+    return added
+
+
+@router.get("", response_model=PageOf[Dataset], responses=responses(422))
+def find(session: Reading, *, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
+    """List the data sets by name."""
+    return datasets.find(session, cursor=cursor, limit=limit)
+
+
+@router.get("/{name}", response_model=Dataset, responses=responses(404, 422))
+def show(name: str, session: Reading) -> dict[str, Any]:
+    """Look at one data set."""
+    return datasets.show(session, name)

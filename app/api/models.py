@@ -1,0 +1,128 @@
+"""Shapes that several resources share."""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.dependencies import TEXT
+from app.domain.policies import Dimension
+from app.domain.states import State
+
+Item = TypeVar("Item")
+
+Words = Annotated[str, Field(max_length=500, pattern=TEXT)]
+"""Text in a request."""
+
+
+class NotFinite(BaseModel):
+    """A number that JSON has no word for."""
+
+    value: None
+    kind: Literal["nan", "+inf", "-inf"]
+
+
+Number = float | NotFinite | None
+
+
+class RequestModel(BaseModel):
+    """A request; fields that nobody knows are refused, because they are spelling mistakes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PageOf(BaseModel, Generic[Item]):
+    """One page; ask again with ``cursor=next_cursor`` until that is null."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+class Progress(BaseModel):
+    """How many jobs have ended, and what one of the others is at."""
+
+    done: int
+    total: int
+    message: str | None
+
+
+class Failure(BaseModel):
+    """Why there is no result."""
+
+    model_config = ConfigDict(populate_by_name=True, extra="allow", serialize_by_alias=True)
+
+    failure_class: str = Field(alias="class", examples=["subject"])
+    code: str = Field(examples=["not-loadable"])
+    message: str
+
+
+class PolicyModel(BaseModel):
+    """Margins within which two listings count as the same, and the dimensions that decide; fractions."""
+
+    name: str = Field(max_length=100, pattern=TEXT)
+    critical: list[Dimension] | None = Field(default=None, description="Null: every dimension that is asked for.")
+    accuracy_margin: float = Field(default=0.005, ge=0, lt=1)
+    disagreement_margin: float = Field(default=0.05, ge=0, lt=1)
+    latency_margin: float = Field(default=0.05, ge=0, lt=1)
+    size_margin: float = Field(default=0.0, ge=0, lt=1)
+
+
+class PolicyRequest(PolicyModel):
+    """A policy given in full."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Asked(RequestModel):
+    """What is asked of every pair."""
+
+    dimensions: list[Words] | None = Field(
+        default=None, max_length=10, description="Default: all that can be measured; accuracy only with a data set."
+    )
+    dataset: Words | None = Field(default=None, description="Data set for accuracy.")
+    policy: Words | PolicyRequest | None = Field(default=None, description="A policy's name, or one given in full.")
+    latency_budget_s: float | None = Field(
+        default=None, description="Seconds to spend on timing each group of models. Default: 60."
+    )
+    runtimes: list[Words] | None = Field(default=None, max_length=10, description="onnxruntime, torch.")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the request as the services take it."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Finding(BaseModel):
+    """One judged difference; effects are fractions."""
+
+    id: UUID
+    comparison_id: UUID
+    audit_id: UUID | None
+    architecture: str | None
+    a_ref: str
+    b_ref: str
+    dimension: Dimension
+    metric: str
+    a: Number
+    b: Number
+    effect: Number
+    ci95: list[Number] | None
+    margin: Number
+    magnitude: Number
+    verdict: Literal["inside", "outside", "inconclusive"]
+    severity: Literal["critical", "advisory"]
+    details: dict[str, Any]
+    created_at: datetime
+
+
+class Stateful(BaseModel):
+    """Queued work: its state, and why it failed if it did."""
+
+    id: UUID
+    state: State
+    dimensions: list[Dimension]
+    dataset: str | None
+    policy: PolicyModel
+    error: Failure | None
+    created_at: datetime
+    finished_at: datetime | None

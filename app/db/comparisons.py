@@ -1,0 +1,135 @@
+"""Comparisons: the row, its answer once it stands, and how far it is.
+
+Only final states are stored; until then the row says ``queued``. That a comparison is ``running`` is derived: one of
+the jobs it waits for has been started. A job that was lost or failed without storing the comparison's end makes it
+``failed`` for the reader, with that job's error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, exists, or_, select, update
+from sqlalchemy.orm import aliased
+
+from app.db.findings import rows
+from app.db.paging import Order, Page, page
+from app.db.tables import Comparison, Job, JobNeed, now
+from app.domain.numbers import finite
+from app.domain.states import FINAL, JobKind, State
+
+if TYPE_CHECKING:
+    import uuid
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+    from app.domain.answer import Answer
+
+ENDED_BADLY = (State.FAILED, State.CANCELLED)
+
+
+def get(session: Session, comparison_id: uuid.UUID) -> Comparison | None:
+    """Return one comparison."""
+    return session.get(Comparison, comparison_id)
+
+
+def compare_job(session: Session, comparison_id: uuid.UUID) -> Job | None:
+    """Return the job that ends a comparison."""
+    return session.scalar(select(Job).where(Job.comparison_id == comparison_id, Job.kind == JobKind.COMPARE))
+
+
+def succeed(session: Session, comparison_id: uuid.UUID, answer: Answer) -> bool:
+    """Store an answer with its findings, unless the comparison has ended already (cancelled); say whether stored."""
+    values = {"state": State.SUCCEEDED, "verdict": answer.verdict, "result": finite(answer.result)}
+    if not _finish(session, comparison_id, values):
+        return False
+    comparison = session.get_one(Comparison, comparison_id, populate_existing=True)
+    session.add_all(rows(comparison, answer.findings))
+    session.flush()
+    return True
+
+
+def fail(session: Session, comparison_id: uuid.UUID, error: dict[str, Any]) -> bool:
+    """Store why a comparison has no answer, unless it has ended already; say whether stored."""
+    return _finish(session, comparison_id, {"state": State.FAILED, "error": error})
+
+
+def cancel(session: Session, comparison_id: uuid.UUID) -> bool:
+    """End a comparison as cancelled, unless it has ended already; say whether stored."""
+    return _finish(session, comparison_id, {"state": State.CANCELLED})
+
+
+def _finish(session: Session, comparison_id: uuid.UUID, values: dict[str, Any]) -> bool:
+    open_ = Comparison.state.not_in(FINAL)
+    statement = update(Comparison).where(Comparison.id == comparison_id, open_).values(finished_at=now(), **values)
+    ended = session.scalar(statement.returning(Comparison.id).execution_options(synchronize_session=False))
+    return ended is not None
+
+
+def started() -> ColumnElement[bool]:
+    """Whether one of the jobs that a comparison waits for, or the one that ends it, has been started."""
+    last, needed = aliased(Job), aliased(Job)
+    ends = and_(last.comparison_id == Comparison.id, last.kind == JobKind.COMPARE)
+    waits = exists().where(ends, JobNeed.job_id == last.id, needed.id == JobNeed.needs_id, needed.attempt > 0)
+    return or_(waits, exists().where(ends, last.attempt > 0))
+
+
+def broken() -> ColumnElement[bool]:
+    """Whether the job that would end a comparison has itself ended badly."""
+    last = aliased(Job)
+    return exists().where(
+        last.comparison_id == Comparison.id, last.kind == JobKind.COMPARE, last.state.in_(ENDED_BADLY)
+    )
+
+
+def in_state(state: State) -> ColumnElement[bool]:
+    """Return the condition that a comparison is shown in this state."""
+    waiting = Comparison.state == State.QUEUED
+    if state is State.QUEUED:
+        return and_(waiting, ~started(), ~broken())
+    if state is State.RUNNING:
+        return and_(waiting, started(), ~broken())
+    if state is State.FAILED:
+        return or_(Comparison.state == state, and_(waiting, broken()))
+    return Comparison.state == state
+
+
+def shown(session: Session, comparison: Comparison) -> tuple[State, dict[str, Any] | None]:
+    """Return the state that a reader sees, and the error with it."""
+    if comparison.state != State.QUEUED:
+        return State(comparison.state), comparison.error
+    job = compare_job(session, comparison.id)
+    if job is not None and job.state in ENDED_BADLY:
+        return State.FAILED, job.error
+    under_way = session.scalar(select(Comparison.id).where(Comparison.id == comparison.id, started()))
+    return (State.QUEUED if under_way is None else State.RUNNING), None
+
+
+def find(
+    session: Session,
+    *,
+    state: State | None = None,
+    verdict: str | None = None,
+    architecture: str | None = None,
+    zoo: str | None = None,
+    audit_id: uuid.UUID | None = None,
+    cursor: str | None = None,
+    limit: int,
+) -> Page[Comparison]:
+    """Return a page of comparisons, the newest first; ``zoo`` is that of either side."""
+    statement = select(Comparison)
+    if state is not None:
+        statement = statement.where(in_state(state))
+    if verdict is not None:
+        statement = statement.where(Comparison.verdict == verdict)
+    if architecture is not None:
+        statement = statement.where(Comparison.architecture == architecture)
+    if zoo is not None:
+        prefix = f"{zoo}:"
+        of_zoo = [side.startswith(prefix, autoescape=True) for side in (Comparison.a_ref, Comparison.b_ref)]
+        statement = statement.where(or_(*of_zoo))
+    if audit_id is not None:
+        statement = statement.where(Comparison.audit_id == audit_id)
+    order = Order("-created_at", Comparison.created_at, Comparison.id, descending=True)
+    return page(session, statement, order, cursor=cursor, limit=limit)

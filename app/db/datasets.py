@@ -1,0 +1,65 @@
+"""Data sets that predictions are made on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from app.db.paging import Order, Page, page
+from app.db.tables import Dataset
+from app.errors import ConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+def by_name(session: Session, name: str) -> Dataset | None:
+    """Return one data set."""
+    return session.scalar(select(Dataset).where(Dataset.name == name))
+
+
+def known(session: Session) -> list[Dataset]:
+    """Return every data set by name."""
+    return list(session.scalars(select(Dataset).order_by(Dataset.name)))
+
+
+def find(session: Session, *, cursor: str | None, limit: int) -> Page[Dataset]:
+    """Return a page of data sets by name."""
+    return page(session, select(Dataset), Order("name", Dataset.name, Dataset.id), cursor=cursor, limit=limit)
+
+
+def add(session: Session, dataset: Dataset) -> None:
+    """Store a data set; raises ConflictError when its name is taken."""
+    try:
+        with session.begin_nested():
+            session.add(dataset)
+            session.flush()
+    except IntegrityError as error:
+        raise ConflictError(
+            f"There is a data set {dataset.name!r} already; give this one another name.", slug="dataset-exists"
+        ) from error
+
+
+def fill(
+    session: Session, name: str, *, items: int, classes: int | None, digest: str, label_space: str | None
+) -> Dataset:
+    """Note what a data set holds, at its first use; afterwards check that it still holds the same.
+
+    Raises NotFoundError for an unknown name, ConflictError when the items' digest is another than the first time.
+    """
+    dataset = session.scalar(select(Dataset).where(Dataset.name == name).with_for_update())
+    if dataset is None:
+        raise NotFoundError(f"There is no data set {name!r}.", slug="unknown-dataset")
+    if dataset.digest is not None and dataset.digest != digest:
+        raise ConflictError(
+            f"The items of data set {name!r} have changed: their digest was {dataset.digest}, and is {digest} now, so "
+            "new predictions could not be compared with stored ones. Restore the files, or add the changed ones as "
+            "another data set.",
+            slug="dataset-changed",
+        )
+    dataset.digest, dataset.items, dataset.classes = digest, items, classes
+    dataset.label_space = dataset.label_space or label_space
+    session.flush()
+    return dataset

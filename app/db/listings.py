@@ -1,0 +1,95 @@
+"""What the zoos publish: listings and when they were last read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, select
+
+from app.db.paging import Order, Page, page
+from app.db.tables import Catalog, Listing, now
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+_COLUMNS = (
+    "ref zoo name weights architecture label_space classes contract claims licence runtimes".split()  # noqa: SIM905
+)
+
+
+def replace_catalog(session: Session, zoo: str, version: str, listings: list[dict[str, Any]]) -> None:
+    """Make a zoo's rows what ``listings`` say: rows of known references keep their id, gone ones are deleted.
+
+    Each listing is the JSON of the engine's ``Listing.to_json``; of two with one reference the last counts.
+    """
+    rows = {row.ref: row for row in session.scalars(select(Listing).where(Listing.zoo == zoo))}
+    wanted = {listing["ref"]: listing for listing in listings}
+    for ref in rows.keys() - wanted.keys():
+        session.delete(rows[ref])
+    for ref, listing in wanted.items():
+        values = {column: listing[column] for column in _COLUMNS} | {"is_default": listing["default"]}
+        if ref not in rows:
+            session.add(Listing(**values))
+            continue
+        for column, value in values.items():
+            setattr(rows[ref], column, value)
+    catalog = session.get(Catalog, zoo) or Catalog(zoo=zoo)
+    catalog.version, catalog.listings, catalog.refreshed_at = version, len(wanted), now()
+    session.add(catalog)
+    session.flush()
+
+
+def forget(session: Session, zoo: str) -> None:
+    """Delete a zoo's catalog."""
+    session.execute(delete(Listing).where(Listing.zoo == zoo))
+    session.execute(delete(Catalog).where(Catalog.zoo == zoo))
+
+
+def catalogs(session: Session) -> dict[str, Catalog]:
+    """Return the catalogs by zoo."""
+    return {catalog.zoo: catalog for catalog in session.scalars(select(Catalog))}
+
+
+def get(session: Session, listing_id: uuid.UUID) -> Listing | None:
+    """Return one listing."""
+    return session.get(Listing, listing_id)
+
+
+def of_zoos(session: Session, zoos: Sequence[str]) -> list[Listing]:
+    """Return the listings of these zoos that have an architecture key, in the order of their references."""
+    statement = select(Listing).where(Listing.zoo.in_(zoos), Listing.architecture.is_not(None))
+    return list(session.scalars(statement.order_by(Listing.ref)))
+
+
+def named(session: Session, zoo: str, name: str) -> list[Listing]:
+    """Return a model's listings, one a weights tag, the default first."""
+    statement = select(Listing).where(Listing.zoo == zoo, Listing.name == name)
+    return list(session.scalars(statement.order_by(Listing.is_default.desc(), Listing.weights)))
+
+
+def names(session: Session, zoo: str) -> list[str]:
+    """Return the names of a zoo's models."""
+    return list(session.scalars(select(Listing.name).where(Listing.zoo == zoo).distinct().order_by(Listing.name)))
+
+
+def find(
+    session: Session,
+    *,
+    zoo: str | None = None,
+    architecture: str | None = None,
+    match: str | None = None,
+    cursor: str | None = None,
+    limit: int,
+) -> Page[Listing]:
+    """Return a page of listings by reference; ``match`` is text that the reference contains, in any case."""
+    statement = select(Listing)
+    if zoo is not None:
+        statement = statement.where(Listing.zoo == zoo)
+    if architecture is not None:
+        statement = statement.where(Listing.architecture == architecture)
+    if match is not None:
+        statement = statement.where(func.lower(Listing.ref).contains(match.lower(), autoescape=True))
+    return page(session, statement, Order("ref", Listing.ref, Listing.id), cursor=cursor, limit=limit)

@@ -1,0 +1,116 @@
+"""Bring a database's schema up to date, one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from app.db import datasets
+from app.db.tables import Dataset
+from app.errors import ConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+    from app.db.session import Database
+
+_LOCK = 0x5A00A0D1
+"""Number of the advisory lock; any, as long as it stays the same."""
+
+_LOCK_TIMEOUT = "30s"
+_STATEMENT_TIMEOUT = "5min"
+
+BUILT_IN = {"name": "digits", "format": "digits", "label_space": "digits"}
+"""The data set that ships with the project."""
+
+
+def upgrade(database: Database) -> None:
+    """Create the tables or bring them up to date, and store what ships with the project. Safe to call at any time.
+
+    Several processes may call this at once: one works, the others wait for it.
+    """
+    if current(database) != head():
+        with locked(database) as connection:
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    with database.read() as session:
+        present = datasets.by_name(session, BUILT_IN["name"])
+    if present is None:
+        with database.write() as session:
+            _add_built_in(session)
+
+
+def _add_built_in(session: Session) -> None:
+    try:
+        datasets.add(session, Dataset(**BUILT_IN))
+    except ConflictError:
+        return  # another process was first
+
+
+def current(database: Database) -> str | None:
+    """Return the revision that a database is at; None when it has no tables yet."""
+    with database.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str:
+    """Return the revision that this version of the code expects."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def _config() -> Config:
+    with as_file(files("migrations")) as folder:
+        config = Config()
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    return config
+
+
+@contextmanager
+def locked(database: Database) -> Iterator[Connection]:
+    """Yield a connection that alone may change the schema; waits for whoever changes it now.
+
+    On Postgres the lock and every statement are bounded in time, so that a migration behind a long transaction gives
+    up instead of stopping the service.
+    """
+    if database.engine.dialect.name == "sqlite":
+        with _file_lock(database.engine.url.database), database.engine.connect() as connection:
+            yield connection
+        return
+    with database.engine.connect() as connection:
+        # Set for the session: SET LOCAL would end with the first migration's own transaction.
+        connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
+        connection.execute(text(f"SET statement_timeout = '{_STATEMENT_TIMEOUT}'"))
+        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+        connection.commit()
+        try:
+            yield connection
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
+            connection.execute(text("RESET lock_timeout"))
+            connection.execute(text("RESET statement_timeout"))
+            connection.commit()
+
+
+@contextmanager
+def _file_lock(path: str | None) -> Iterator[None]:
+    if path is None or path == ":memory:":
+        yield
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{path}.migrate.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,54 @@
+"""How far queued work is, and what may be cancelled with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case, func, select
+
+from app.db import jobs
+from app.db.tables import Job, JobNeed
+from app.domain.states import FINAL, State
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+
+def progress(session: Session, roots: Sequence[uuid.UUID]) -> dict[str, Any]:
+    """Return ``{"done", "total", "message"}`` of these jobs and all that they need.
+
+    ``message`` says what one running job is at, or is None when nothing runs.
+    """
+    reached = jobs.reached(roots)
+    ended = func.sum(case((Job.state.in_(FINAL), 1), else_=0))
+    total, done = session.execute(select(func.count(), ended).where(Job.id.in_(select(reached.c.id)))).one()
+    current = session.scalar(
+        select(Job)
+        .where(Job.id.in_(select(reached.c.id)), Job.state == State.RUNNING)
+        .order_by(Job.started_at.desc())
+        .limit(1)
+    )
+    return {"done": done or 0, "total": total, "message": None if current is None else _message(current)}
+
+
+def _message(job: Job) -> str:
+    subject = (job.payload.get("listing") or {}).get("ref") or job.payload.get("zoo") or ""
+    stage = (job.progress or {}).get("message") or ""
+    return " ".join(part for part in (job.kind, subject, stage) if part)
+
+
+def cancel(session: Session, roots: Sequence[uuid.UUID]) -> None:
+    """Cancel these jobs and what they need, except what another live job needs too."""
+    found = {job.id for job in jobs.closure(session, roots) if job.state not in FINAL}
+    edges = session.execute(
+        select(JobNeed.needs_id, JobNeed.job_id)
+        .join(Job, Job.id == JobNeed.job_id)
+        .where(JobNeed.needs_id.in_(found), Job.state.not_in(FINAL))
+    ).all()
+    # A job that stays keeps what it needs: repeat until nothing more stays.
+    while kept := {needed for needed, by in edges if needed in found and by not in found} - set(roots):
+        found -= kept
+    jobs.request_cancel(session, sorted(found))

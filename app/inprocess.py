@@ -1,0 +1,193 @@
+"""The services in the caller's own process: what the command line uses where a program would use HTTP.
+
+On the embedded default a local worker is started beside it, and stopped again; with a broker the workers are already
+running somewhere, and this only waits.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from app.db.migrate import upgrade
+from app.db.session import Database
+from app.domain.states import FINAL
+from app.errors import ServiceError
+from app.queue import ring
+from app.render import progress_bar
+from app.services import audits, catalogs, comparisons, datasets, findings, listings, zoos
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from sqlalchemy.orm import Session
+
+    from app.services.submission import Submitted
+    from app.settings import Settings
+
+_POLL_S = 0.2
+_LARGEST = 10
+_PAGE = 200
+_RANKED = {"architecture": "structure", "accuracy": None, "latency": None}
+"""What ranks the pairs of an audit in each dimension: one metric, or whichever is largest."""
+
+
+class WorkerDiedError(ServiceError):
+    """The local worker ended before the work was done."""
+
+    status = 500
+    slug = "worker-died"
+
+
+class InProcess:
+    """An open database with the services on it. Use as a context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self.database = Database(settings.url)
+
+    def __enter__(self) -> Self:
+        """Bring the schema up to date."""
+        upgrade(self.database)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the database."""
+        self.database.dispose()
+
+    def zoos(self) -> list[dict[str, Any]]:
+        """Return every zoo, with what its catalog says if it was read."""
+        with self.database.read() as session:
+            return zoos.show_all(session, self.settings)
+
+    def listings(self, *, zoo: str | None, match: str | None) -> list[dict[str, Any]]:
+        """Return the listings of one zoo or all; catalogs that are out of date are read first."""
+        known = zoos.known(self.settings)
+        wanted = [zoos.named(known, zoo)] if zoo else list(known.values())
+        with self.database.write() as session:
+            jobs = catalogs.refresh(session, wanted)
+        ids = [job_id for each in jobs.values() for job_id in each]
+        read = self._work(jobs, "reading catalogs", lambda session: catalogs.show(session, ids))
+        if read.get("error"):
+            raise ServiceError(read["error"]["message"])
+        with self.database.read() as session:
+            return _all(lambda cursor: listings.find(session, zoo=zoo, match=match, cursor=cursor, limit=_PAGE))
+
+    def datasets(self) -> list[dict[str, Any]]:
+        """Return every data set."""
+        with self.database.read() as session:
+            return _all(lambda cursor: datasets.find(session, cursor=cursor, limit=_PAGE))
+
+    def add_dataset(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Store a data set."""
+        with self.database.write() as session:
+            return datasets.add(session, request)
+
+    def compare(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Submit a comparison, wait for its end, return it."""
+        with self.database.write() as session:
+            submitted = comparisons.submit(session, self.settings, request)
+        return self._finish(submitted, "comparing", comparisons.show, comparisons.cancel)
+
+    def audit(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Submit an audit, wait for its end, return it."""
+        with self.database.write() as session:
+            submitted = audits.submit(session, self.settings, request)
+        return self._finish(submitted, "auditing", audits.show, audits.cancel)
+
+    def findings(self, audit_id: str) -> list[dict[str, Any]]:
+        """Return every finding of an audit, the largest first."""
+        wanted = uuid.UUID(audit_id)
+        with self.database.read() as session:
+            return _all(lambda cursor: findings.find(session, audit_id=wanted, cursor=cursor, limit=_PAGE))
+
+    def ranked(self, audit_id: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:
+        """Return the largest findings of an audit by dimension, and the comparisons they belong to, by id."""
+        wanted = uuid.UUID(audit_id)
+        with self.database.read() as session:
+            ranked = {
+                dimension: findings.find(session, audit_id=wanted, dimension=dimension, metric=metric, limit=_LARGEST)[
+                    "items"
+                ]
+                for dimension, metric in _RANKED.items()
+            }
+            ids = {item["comparison_id"] for found in ranked.values() for item in found}
+            return ranked, {each: comparisons.show(session, uuid.UUID(each)) for each in ids}
+
+    @contextmanager
+    def worker_beside(self) -> Iterator[subprocess.Popen[bytes] | None]:
+        """Run a local worker meanwhile; on a database with a broker, none."""
+        if not self.settings.embedded:
+            yield None
+            return
+        log = self.settings.data_dir / "worker.log"
+        with log.open("ab") as stream:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "workers.local"], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
+            )
+        try:
+            yield worker
+        finally:
+            worker.terminate()
+            worker.wait()
+
+    def _finish(
+        self,
+        submitted: Submitted,
+        doing: str,
+        show: Callable[[Session, uuid.UUID], dict[str, Any]],
+        cancel: Callable[[Session, uuid.UUID], dict[str, Any]],
+    ) -> dict[str, Any]:
+        try:
+            return self._work(submitted.ring, doing, lambda session: show(session, submitted.id))
+        except KeyboardInterrupt:
+            with self.database.write() as session:
+                cancel(session, submitted.id)
+            raise
+
+    def _work(
+        self,
+        jobs: dict[str, list[uuid.UUID]],
+        doing: str,
+        look: Callable[[Session], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Ring for jobs, wait until ``look`` shows a final state, and return what it shows."""
+        ring(self.settings, jobs)
+        with self.database.read() as session:
+            seen = look(session)
+        if seen["state"] in FINAL:
+            return seen
+        with self.worker_beside() as worker, progress_bar(doing) as show:
+            while True:
+                with self.database.read() as session:
+                    seen = look(session)
+                if seen["state"] in FINAL:
+                    return seen
+                now = seen["progress"]
+                show(now["done"], now["total"], now["message"] or "")
+                if worker is not None and worker.poll() is not None:
+                    raise WorkerDiedError(
+                        f"The local worker ended with status {worker.returncode} before the work was done; "
+                        f"{self.settings.data_dir / 'worker.log'} says why."
+                    )
+                time.sleep(_POLL_S)
+
+
+def _all(find: Callable[[str | None], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the items of every page."""
+    items: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        page = find(cursor)
+        items += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return items

@@ -1,0 +1,47 @@
+"""The API as an application factory: ``uvicorn --factory app.main:create_app``."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from app.api import audits, comparisons, datasets, findings, health, problems, zoos
+from app.db.migrate import upgrade
+from app.db.session import Database
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; without settings they are read from the environment.
+
+    The embedded default creates its own schema at the start; elsewhere ``zooaudit migrate`` does, once.
+    """
+    chosen = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        chosen.data_dir.mkdir(parents=True, exist_ok=True)
+        database = Database(chosen.url)
+        if chosen.embedded:
+            upgrade(database)
+        app.state.database = database
+        yield
+        database.dispose()
+
+    app = FastAPI(
+        title="Zoo Audit",
+        version="1",
+        summary="Measures whether same-named pretrained models of different zoos are interchangeable.",
+        openapi_url="/v1/openapi.json",
+        lifespan=lifespan,
+    )
+    app.state.settings = chosen
+    problems.install(app)
+    for resource in (zoos, datasets, comparisons, audits, findings, health):
+        app.include_router(resource.router)
+    return app

@@ -1,0 +1,160 @@
+"""Comparisons: submit, look, cancel. The command line and the API both call these; the caller owns the transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from app.db import comparisons, findings, jobs, progress
+from app.db.tables import Comparison
+from app.domain import plan
+from app.domain.ids import new_id
+from app.domain.numbers import finite
+from app.domain.policies import Dimension
+from app.domain.states import FINAL, State
+from app.errors import ConflictError, InvalidError, NotFoundError
+from app.services import findings as finding_service
+from app.services import scopes, subjects, zoos
+from app.services.submission import Caller, Submitted, earlier, ready
+
+if TYPE_CHECKING:
+    import uuid
+
+    from sqlalchemy.orm import Session
+
+    from app.settings import Settings
+
+_BLOCKS = ("architecture", "accuracy", "latency", "interface")
+
+
+def submit(session: Session, settings: Settings, request: dict[str, Any], caller: Caller | None = None) -> Submitted:
+    """Store a comparison and its jobs.
+
+    ``request`` is ``{a, b, dimensions?, dataset?, policy?, latency_budget_s?, runtimes?}``. Nothing is loaded or
+    measured here. Raises InvalidError for what is known to be wrong already.
+    """
+    comparison_id = new_id()
+    if before := earlier(session, caller or Caller(), kind="comparison", request=request, resource_id=comparison_id):
+        return Submitted(before, created=False)
+    known = zoos.known(settings)
+    a, b = (subjects.read(session, known, request[side]) for side in ("a", "b"))
+    if a.subject == b.subject:
+        raise InvalidError(f"Both sides are {a.subject.ref}; name two listings.", slug="same-listing")
+    # Advice on weights comes before advice on data sets: no data set helps random weights.
+    if Dimension.ACCURACY in (request.get("dimensions") or ()) or request.get("dataset"):
+        _check_accuracy(request, a, b)
+    spaces = {side.listing.label_space for side in (a, b) if side.listing and side.listing.label_space}
+    scope = scopes.scope(session, request, spaces)
+    keys = [side.listing.architecture for side in (a, b) if side.listing]
+    session.add(
+        Comparison(
+            id=comparison_id,
+            state=State.QUEUED,
+            architecture=keys[0] if len(keys) == 2 and keys[0] == keys[1] else None,  # noqa: PLR2004 - two sides
+            a_ref=a.subject.ref,
+            b_ref=b.subject.ref,
+            scope=scope.to_json(),
+        )
+    )
+    session.flush()
+    share = str(comparison_id)
+    specs = [
+        *plan.measurements([a.subject, b.subject], scope, share=share),
+        plan.comparison(share, a.subject, b.subject, scope, share=share),
+    ]
+    ids = jobs.add(session, specs, comparison_id=comparison_id)
+    return Submitted(comparison_id, created=True, ring=ready(specs, ids))
+
+
+def _check_accuracy(request: dict[str, Any], *sides: subjects.Named) -> None:
+    asked = request.get("dimensions")
+    if asked is None or Dimension.ACCURACY in asked:
+        for side in sides:
+            subjects.refuse_random_accuracy(side)
+
+
+def _row(session: Session, comparison_id: uuid.UUID) -> Comparison:
+    comparison = comparisons.get(session, comparison_id)
+    if comparison is None:
+        raise NotFoundError(f"There is no comparison {comparison_id}.")
+    return comparison
+
+
+def show(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
+    """Return a comparison as JSON: its answer once it stands, until then its state and progress."""
+    comparison = _row(session, comparison_id)
+    job = comparisons.compare_job(session, comparison_id)
+    found = findings.of_comparison(session, comparison_id)
+    return {
+        **summary(session, comparison),
+        **dict.fromkeys(_BLOCKS),
+        "reason": None,
+        "errors": comparison.scope["errors"],
+        **(comparison.result or {}),
+        "verdict": comparison.verdict,
+        "findings": [finding_service.to_json(finding) for finding in found],
+        "progress": progress.progress(session, [job.id] if job else []),
+    }
+
+
+def summary(session: Session, comparison: Comparison) -> dict[str, Any]:
+    """Return what a list shows of a comparison."""
+    state, error = comparisons.shown(session, comparison)
+    scope = comparison.scope
+    value: dict[str, Any] = finite(
+        {
+            "id": str(comparison.id),
+            "audit_id": str(comparison.audit_id) if comparison.audit_id else None,
+            "state": state,
+            "verdict": comparison.verdict,
+            "architecture_key": comparison.architecture,
+            "a": {"ref": comparison.a_ref},
+            "b": {"ref": comparison.b_ref},
+            "dimensions": scope["dimensions"],
+            "dataset": (scope["dataset"] or {}).get("name"),
+            "policy": scope["policy"],
+            "error": error,
+            "created_at": comparison.created_at.isoformat(),
+            "finished_at": comparison.finished_at.isoformat() if comparison.finished_at else None,
+        }
+    )
+    return value
+
+
+def find(
+    session: Session,
+    *,
+    state: State | None = None,
+    verdict: str | None = None,
+    architecture: str | None = None,
+    zoo: str | None = None,
+    audit_id: uuid.UUID | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> dict[str, Any]:
+    """Return a page of comparisons as JSON, the newest first. ``zoo`` is that of either side."""
+    found = comparisons.find(
+        session,
+        state=state,
+        verdict=verdict,
+        architecture=architecture,
+        zoo=zoo,
+        audit_id=audit_id,
+        cursor=cursor,
+        limit=limit,
+    )
+    return found.map(lambda row: summary(session, row))
+
+
+def cancel(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
+    """Cancel a comparison and the jobs that nothing else needs; return it as JSON.
+
+    Cancelling twice is the same as once; raises ConflictError when it ended otherwise.
+    """
+    comparison = _row(session, comparison_id)
+    state, _ = comparisons.shown(session, comparison)
+    if state in FINAL and state is not State.CANCELLED:
+        raise ConflictError(f"Comparison {comparison_id} has ended already: {state}.", slug="already-ended")
+    if comparisons.cancel(session, comparison_id) and (job := comparisons.compare_job(session, comparison_id)):
+        progress.cancel(session, [job.id])
+    session.expire_all()
+    return show(session, comparison_id)

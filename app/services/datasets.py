@@ -1,0 +1,71 @@
+"""Data sets: the built-in one and a team's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.db import datasets
+from app.db.tables import Dataset
+from app.domain.ids import new_id
+from app.errors import InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+FORMATS = ("folder", "npz")
+"""Formats of a team's own data sets: a folder of class folders, or a file with ``images`` and ``labels``."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def find(session: Session, *, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
+    """Return a page of data sets as JSON, ordered by name."""
+    return datasets.find(session, cursor=cursor, limit=limit).map(to_json)
+
+
+def show(session: Session, name: str) -> dict[str, Any]:
+    """Return one data set as JSON; raises NotFoundError."""
+    dataset = datasets.by_name(session, name)
+    if dataset is None:
+        known = ", ".join(item.name for item in datasets.known(session))
+        raise NotFoundError(f"There is no data set {name!r}; there are {known}.", slug="unknown-dataset")
+    return to_json(dataset)
+
+
+def add(session: Session, request: dict[str, Any]) -> dict[str, Any]:
+    """Store a data set ``{name, format, path, label_space?}`` and return it as JSON.
+
+    Its items are read at its first use, by a worker: the path is one that the workers see. Raises InvalidError for a
+    name, format or path that cannot be right, ConflictError for a name that is taken.
+    """
+    name, kind, path = request["name"], request["format"], Path(request["path"])
+    if not _NAME.fullmatch(name):
+        raise InvalidError(
+            f"{name!r} is no name for a data set; use letters, digits, -, _ and ., at most 100.", slug="invalid-name"
+        )
+    if kind not in FORMATS:
+        raise InvalidError(
+            f"There is no data set format {kind!r}; it is {' or '.join(FORMATS)}.", slug="invalid-format"
+        )
+    if not path.is_absolute():
+        raise InvalidError(f"{path} is not absolute, so workers cannot find it; write the whole path.", slug="bad-path")
+    dataset = Dataset(id=new_id(), name=name, format=kind, path=str(path), label_space=request.get("label_space"))
+    datasets.add(session, dataset)
+    return to_json(dataset)
+
+
+def to_json(dataset: Dataset) -> dict[str, Any]:
+    """Return a data set as JSON. ``items``, ``classes`` and ``digest`` are null until it was used."""
+    return {
+        "id": str(dataset.id),
+        "name": dataset.name,
+        "format": dataset.format,
+        "path": dataset.path,
+        "label_space": dataset.label_space,
+        "items": dataset.items,
+        "classes": dataset.classes,
+        "digest": dataset.digest,
+        "created_at": dataset.created_at.isoformat(),
+    }

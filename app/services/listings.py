@@ -1,0 +1,56 @@
+"""What the zoos publish, as far as their catalogs were read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from app.db import listings
+from app.errors import NotFoundError
+
+if TYPE_CHECKING:
+    import uuid
+
+    from sqlalchemy.orm import Session
+
+    from app.db.tables import Listing
+
+
+def find(
+    session: Session,
+    *,
+    zoo: str | None = None,
+    architecture: str | None = None,
+    match: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> dict[str, Any]:
+    """Return a page of listings as JSON, ordered by reference."""
+    found = listings.find(session, zoo=zoo, architecture=architecture, match=match, cursor=cursor, limit=limit)
+    return found.map(to_json)
+
+
+def show(session: Session, listing_id: uuid.UUID) -> dict[str, Any]:
+    """Return one listing as JSON; raises NotFoundError."""
+    listing = listings.get(session, listing_id)
+    if listing is None:
+        raise NotFoundError(f"There is no listing {listing_id}; its zoo may have stopped publishing it.")
+    return to_json(listing)
+
+
+def to_json(listing: Listing) -> dict[str, Any]:
+    """Return a listing as JSON."""
+    return {
+        "id": str(listing.id),
+        "ref": listing.ref,
+        "zoo": listing.zoo,
+        "name": listing.name,
+        "weights": listing.weights,
+        "architecture": listing.architecture,
+        "default": listing.is_default,
+        "label_space": listing.label_space,
+        "classes": listing.classes,
+        "contract": listing.contract,
+        "claims": listing.claims,
+        "licence": listing.licence,
+        "runtimes": listing.runtimes,
+    }

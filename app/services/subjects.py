@@ -1,0 +1,106 @@
+"""From the references of a request to what the engine is asked for, checked against the catalogs."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.db import listings
+from app.domain.plan import Subject
+from app.domain.references import FILE, MalformedReferenceError, Reference, parse
+from app.errors import InvalidError
+from app.services import zoos
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from app.db.tables import Listing
+    from app.domain.zoos import Zoo
+
+NO_WEIGHTS = "none"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A listing that a request names; ``listing`` is None where no catalog knows it (yet)."""
+
+    subject: Subject
+    listing: Listing | None
+    tags: tuple[str, ...]
+    """The model's weights tags other than ``none``, as far as known."""
+
+
+def read(session: Session, known: dict[str, Zoo], text: str) -> Named:
+    """Return what a reference names.
+
+    Raises InvalidError when it is malformed, or names a zoo, model or weights tag that is known not to exist.
+    """
+    try:
+        reference = parse(text)
+    except MalformedReferenceError as error:
+        raise InvalidError(str(error), slug="malformed-reference") from error
+    zoo = zoos.named(known, reference.zoo)
+    if reference.zoo == FILE:
+        # A worker runs in another folder.
+        path = Path(reference.name).expanduser().absolute()
+        return Named(Subject.of(replace(reference, name=str(path)), None), None, ())
+    found = _listings(session, reference)
+    tags = tuple(item.weights for item in found if item.weights != NO_WEIGHTS)
+    if not found:
+        _refuse_unknown_name(session, zoo, reference)
+        return Named(Subject.of(reference, zoo.folder), None, tags)
+    weights = reference.weights if found[0].name == reference.name else found[0].weights
+    listing = _tagged(found, weights)
+    if listing is None and weights is not None and zoo.folder is None:
+        every = [item.weights for item in found]
+        raise InvalidError(
+            f"{zoo.name}:{reference.name} has no weights tag {reference.weights!r}{_near(weights, every)} "
+            f"It has {', '.join(every)}.",
+            slug="unknown-weights",
+        )
+    return Named(Subject.of(reference, zoo.folder), listing, tags)
+
+
+def _listings(session: Session, reference: Reference) -> list[Listing]:
+    found = listings.named(session, reference.zoo, reference.name)
+    if not found and reference.weights is None:
+        # timm writes model.tag where others write model@tag.
+        name, _, tag = reference.name.partition(".")
+        found = [item for item in listings.named(session, reference.zoo, name) if tag and item.weights == tag]
+    return found
+
+
+def _tagged(found: list[Listing], weights: str | None) -> Listing | None:
+    if weights is None:
+        return next((item for item in found if item.is_default), None)
+    return next((item for item in found if item.weights == weights), None)
+
+
+def _refuse_unknown_name(session: Session, zoo: Zoo, reference: Reference) -> None:
+    # A team's folder may have changed since its catalog was read; there the worker has the last word.
+    if zoo.folder is not None or zoo.name not in listings.catalogs(session):
+        return
+    names = listings.names(session, zoo.name)
+    raise InvalidError(
+        f"{zoo.name} has no model {reference.name!r}{_near(reference.name, names)} "
+        f"`zooaudit models --zoo {zoo.name}` lists them.",
+        slug="unknown-model",
+    )
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f". Did you mean {', '.join(near)}?" if near else "."
+
+
+def refuse_random_accuracy(named: Named) -> None:
+    """Raise InvalidError when accuracy is asked of random weights."""
+    if named.subject.weights == NO_WEIGHTS:
+        tags = f" ({', '.join(named.tags)})" if named.tags else ""
+        raise InvalidError(
+            f"{named.subject.ref} has random weights, so its accuracy means nothing; choose a weights tag{tags} or "
+            "leave accuracy out.",
+            slug="random-weights",
+        )

@@ -1,0 +1,113 @@
+"""Which zoos there are: those that ship with the project, and a team's own folders."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from app.db import listings
+from app.domain.references import FILE
+from app.domain.zoos import BARE_FILE, SHIPPED, Zoo
+from app.errors import InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from app.db.tables import Catalog
+    from app.settings import Settings
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
+_MANIFEST = "zoo.toml"
+
+
+def known(settings: Settings) -> dict[str, Zoo]:
+    """Return every zoo by name, the shipped ones first.
+
+    Raises InvalidError when a folder of ``settings.local_zoos`` holds no zoo, when a ``zoo.toml`` cannot be read, or
+    when two zoos have one name.
+    """
+    zoos = dict(SHIPPED)
+    for folder in settings.local_zoos:
+        for manifest in _manifests(folder):
+            zoo = _read(manifest)
+            if zoo.name in zoos or zoo.name == FILE:
+                taken = zoos[zoo.name].folder if zoo.name in zoos else None
+                raise InvalidError(
+                    f"{manifest} names its zoo {zoo.name!r}, but {taken or 'a zoo that ships with the project'} has "
+                    "that name; choose another name.",
+                    slug="duplicate-zoo",
+                )
+            zoos[zoo.name] = zoo
+    return zoos
+
+
+def _manifests(folder: Path) -> Iterator[Path]:
+    if (folder / _MANIFEST).is_file():
+        yield folder / _MANIFEST
+        return
+    found = sorted(folder.glob(f"*/{_MANIFEST}"))
+    if not found:
+        raise InvalidError(
+            f"{folder} is set as a local zoo, but neither it nor a folder in it has a {_MANIFEST}.", slug="no-zoo"
+        )
+    yield from found
+
+
+def _read(manifest: Path) -> Zoo:
+    try:
+        content = tomllib.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidError(f"{manifest} cannot be read: {error}.", slug="unreadable-zoo") from error
+    name, title = content.get("name", manifest.parent.name), content.get("title")
+    # A zoo without a name of its own goes by its folder's.
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidError(
+            f"{manifest} is of a zoo {name!r}; a zoo's name is made of small letters, digits, - and _.",
+            slug="unreadable-zoo",
+        )
+    return Zoo(name, title if isinstance(title, str) else name, folder=str(manifest.parent), mutable=True)
+
+
+def named(zoos: dict[str, Zoo], name: str) -> Zoo:
+    """Return a zoo that a request names, also the bare file; raises InvalidError with near names."""
+    if name == FILE:
+        return BARE_FILE
+    if name not in zoos:
+        raise InvalidError(_unknown(zoos, name), slug="unknown-zoo")
+    return zoos[name]
+
+
+def _unknown(zoos: dict[str, Zoo], name: str) -> str:
+    near = difflib.get_close_matches(name, zoos, n=3, cutoff=0.5)
+    hint = f" Did you mean {', '.join(near)}?" if near else ""
+    return f"There is no zoo {name!r}.{hint} The zoos are {', '.join(zoos)}."
+
+
+def show_all(session: Session, settings: Settings) -> list[dict[str, Any]]:
+    """Return every zoo as JSON, with what its catalog says if it was read."""
+    catalogs = listings.catalogs(session)
+    return [_json(zoo, catalogs.get(zoo.name)) for zoo in known(settings).values()]
+
+
+def show(session: Session, settings: Settings, name: str) -> dict[str, Any]:
+    """Return one zoo as JSON; raises NotFoundError with near names."""
+    zoos = known(settings)
+    if name not in zoos:
+        raise NotFoundError(_unknown(zoos, name), slug="unknown-zoo")
+    return _json(zoos[name], listings.catalogs(session).get(name))
+
+
+def _json(zoo: Zoo, catalog: Catalog | None) -> dict[str, Any]:
+    return {
+        "name": zoo.name,
+        "title": zoo.title,
+        "local": zoo.folder is not None,
+        "listings": catalog.listings if catalog else None,
+        "version": catalog.version if catalog else None,
+        "refreshed_at": catalog.refreshed_at.isoformat() if catalog else None,
+    }

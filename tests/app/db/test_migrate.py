@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from alembic import command
+from sqlalchemy import inspect, select, text
+
+from app.db import migrate
+from app.db.session import Database
+from app.db.tables import Base, Dataset
+
+ROOT = Path(__file__).parents[3]
+UPGRADE = "import sys; from app.db import migrate, session; migrate.upgrade(session.Database(sys.argv[1]))"
+
+
+def test_models_and_migrations_agree(database):
+    config = migrate._config()
+    with migrate.locked(database) as connection:
+        config.attributes["connection"] = connection
+        command.check(config)
+
+
+def test_upgrade_down_and_up_again(database):
+    config = migrate._config()
+    with migrate.locked(database) as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    assert set(inspect(database.engine).get_table_names()) == {"alembic_version"}
+    migrate.upgrade(database)
+    assert set(Base.metadata.tables) < set(inspect(database.engine).get_table_names())
+    assert migrate.current(database) == migrate.head()
+
+
+def test_the_built_in_data_set_is_there_once(database):
+    migrate.upgrade(database)
+    with database.read() as session:
+        assert [row.name for row in session.scalars(select(Dataset))] == ["digits"]
+
+
+def test_processes_that_migrate_at_once_do_it_once(tmp_path):
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    calls = [
+        subprocess.Popen([sys.executable, "-c", UPGRADE, url], env=os.environ | {"PYTHONPATH": str(ROOT)})
+        for _ in range(2)
+    ]
+    assert [call.wait(timeout=60) for call in calls] == [0, 0]
+    database = Database(url)
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1
+    database.dispose()

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import base64
+import json
+import math
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
+from sqlalchemy import delete
+
+from app.db import findings
+from app.db.tables import Comparison, Finding
+from app.errors import InvalidError
+
+EFFECTS = st.one_of(
+    st.none(), st.sampled_from([0.0, -0.0, 1.0, math.inf, -math.inf, 5e-324]), st.floats(allow_nan=False)
+)
+
+
+def fill(session, effects):
+    session.execute(delete(Finding))
+    session.execute(delete(Comparison))
+    comparison = Comparison(state="succeeded", a_ref="torchvision:a", b_ref="timm:a", scope={})
+    session.add(comparison)
+    session.flush()
+    for effect in effects:
+        session.add(
+            Finding(
+                comparison_id=comparison.id,
+                a_ref="torchvision:a",
+                b_ref="timm:a",
+                zoo_a="torchvision",
+                zoo_b="timm",
+                dimension="latency",
+                metric="m",
+                effect=effect,
+                magnitude=abs(effect or 0.0),
+                verdict="inside",
+                severity="critical",
+                details={},
+            )
+        )
+    session.flush()
+
+
+def walk(session, sort, limit):
+    rows, cursor = [], None
+    while True:
+        page = findings.find(session, sort=sort, cursor=cursor, limit=limit)
+        assert len(page.items) <= limit
+        rows += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            return rows
+
+
+@budget(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(effects=st.lists(EFFECTS, max_size=12), limit=st.integers(1, 5), sort=st.sampled_from(["effect", "-effect"]))
+def test_every_row_once_and_in_order(database, effects, limit, sort):
+    with database.write() as session:
+        fill(session, effects)
+        rows = walk(session, sort, limit)
+    found = [row.effect for row in rows]
+    assert len({row.id for row in rows}) == len(effects)
+    known = sorted((value for value in effects if value is not None), reverse=sort.startswith("-"))
+    assert found == known + [None] * effects.count(None)
+
+
+def test_rows_added_meanwhile_shift_nothing(database):
+    with database.write() as session:
+        fill(session, [3.0, 2.0, 1.0])
+        first = findings.find(session, cursor=None, limit=2)
+        session.add(
+            Finding(**{c.key: getattr(first.items[0], c.key) for c in Finding.__table__.columns if c.key != "id"})
+        )
+        session.flush()
+        rest = findings.find(session, cursor=first.next_cursor, limit=2)
+    assert [row.effect for row in rest.items] == [1.0]
+
+
+def encoded(value):
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+ID = "01a1fddb-bc76-7375-a148-87f6c01dcecf"
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "%%%",
+        "ünicode",
+        encoded([]),
+        encoded({}),
+        encoded(["-effect", "1.0", ID]),
+        encoded(["-magnitude", "nan", ID]),
+        encoded(["-magnitude", "x", ID]),
+        encoded(["-magnitude", 1.0, ID]),
+        encoded(["-magnitude", "1.0", "no id"]),
+        encoded(["-magnitude", "1.0", 7]),
+    ],
+)
+def test_a_foreign_cursor_is_refused(database, cursor):
+    with database.read() as session, pytest.raises(InvalidError) as caught:
+        findings.find(session, cursor=cursor, limit=2)
+    assert caught.value.slug == "malformed-cursor"

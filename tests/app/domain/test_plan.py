@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain import plan
+from app.domain.answer import latency_block
+from app.domain.ids import new_id
+from app.domain.policies import POLICIES, Dimension
+from app.domain.states import FINAL, TRANSITIONS, State
+
+DATASET = {"name": "digits", "format": "digits", "path": None, "label_space": "digits"}
+ALL = plan.Scope(tuple(Dimension), POLICIES["default"], dataset=DATASET)
+
+
+def subject(ref):
+    zoo, name = ref.split(":")
+    return plan.Subject(ref, zoo, name, None)
+
+
+def candidate(zoo, name, weights, architecture="resnet50", *, default=False):
+    return plan.Candidate(plan.Subject(f"{zoo}:{name}@{weights}", zoo, name, weights), architecture, default)
+
+
+@given(st.lists(st.sampled_from(["x:a", "y:a", "z:a", "y:b"]), min_size=2), st.sets(st.sampled_from(list(Dimension))))
+def test_every_need_is_planned_before_and_nothing_twice(refs, dimensions):
+    scope = plan.Scope(tuple(dimensions), POLICIES["default"], dataset=DATASET)
+    subjects = [subject(ref) for ref in refs]
+    specs = [
+        *plan.measurements(subjects, scope, share="s"),
+        plan.comparison("c", subjects[0], subjects[1], scope, share="s"),
+    ]
+    seen = set()
+    for spec in specs:
+        assert set(spec.needs.values()) <= seen
+        assert spec.handle not in seen
+        seen.add(spec.handle)
+
+
+def test_only_some_are_run_over_the_data_set():
+    specs = plan.measurements([subject("x:a"), subject("y:a")], ALL, share="s", predicted={"x:a"})
+    assert [spec.handle for spec in specs if spec.kind == "predict"] == ["predict x:a"]
+
+
+def test_a_scope_is_read_back_also_without_a_dimension():
+    less = ALL.without(Dimension.ACCURACY, code="no-accuracy", message="why")
+    assert plan.Scope.from_json(less.to_json()) == less
+    assert less.dimensions == (Dimension.ARCHITECTURE, Dimension.LATENCY)
+    assert less.errors == {"accuracy": {"class": "usage", "code": "no-accuracy", "message": "why"}}
+    assert ALL.errors == {}
+
+
+def test_one_listing_a_zoo_is_picked_by_weights_then_default_then_the_shortest_name():
+    candidates = [
+        candidate("timm", "resnet50_long", "a1", default=True),
+        candidate("timm", "resnet50", "a1", default=True),
+        candidate("timm", "resnet50", "none"),
+        candidate("keras", "ResNet50", "imagenet", default=True),
+        candidate("keras", "Xception", "imagenet", "xception", default=True),
+    ]
+    default = plan.pick(candidates, "default")
+    assert {key: [item.subject.ref for item in group] for key, group in default.items()} == {
+        "resnet50": ["keras:ResNet50@imagenet", "timm:resnet50@a1"]
+    }
+    assert plan.pick(candidates, "none")["resnet50"][1].subject.weights == "none"
+
+
+def test_a_pair_is_cut_out_of_a_latency_session():
+    pair = {"a": "x", "b": "y", "ratio": 2.0, "ci95": [1.9, 2.1]}
+    first = {
+        "runtime": "torch",
+        "entries": [{"ref": "x", "median_ms": 2}, {"ref": "y", "median_ms": 1}],
+        "pairs": [pair],
+    }
+    second = {"runtime": "onnxruntime", "entries": [{"ref": "x", "median_ms": 2}], "pairs": []}
+    block = latency_block({"operating_points": [first, second], "machine": {"cpu": "c"}}, "x", "y")
+    (point,) = block["operating_points"]
+    assert (point["runtime"], point["ratio"], point["a"]["median_ms"], point["b"]["median_ms"]) == ("torch", 2.0, 2, 1)
+
+
+def test_ids_made_together_keep_their_order():
+    ids = [new_id() for _ in range(5000)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
+    assert {(item.version, item.variant) for item in ids} == {(7, "specified in RFC 4122")}
+
+
+def test_final_states_are_left_by_nothing():
+    assert all(not TRANSITIONS[state] for state in FINAL)
+    assert set(TRANSITIONS) == set(State)

