@@ -59,7 +59,7 @@ lint: $(INSTALLED) ## Style and import rules, in seconds
 .PHONY: check
 check: lint ## Everything that CI checks besides the tests: style, types, imports, schema, docs
 	$(BIN)/mypy
-	$(BIN)/pytest --quiet tests/test_schema_matches_migrations.py tests/test_docs.py
+	$(BIN)/pytest --quiet tests/app/db/test_migrate.py tests/test_docs.py
 
 .PHONY: benchmark
 benchmark: digits ## Measure the steps of `make audit`

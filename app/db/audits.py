@@ -16,6 +16,7 @@ from app.db.tables import Audit, Comparison, Job
 from app.domain import plan
 from app.domain.ids import new_id
 from app.domain.policies import Dimension
+from app.domain.references import UNTRAINED
 from app.domain.states import FINAL, JobKind, State
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from app.db.tables import Listing
 
 __all__ = ["cancel", "closing_jobs", "conclude", "expand", "fail", "find", "get", "own_jobs", "shown"]
-
-NO_WEIGHTS = "none"
 
 
 def expand(session: Session, audit_id: uuid.UUID) -> list[uuid.UUID]:
@@ -149,7 +148,7 @@ def _no_accuracy(candidate: plan.Candidate, scope: plan.Scope, spaces: dict[str,
     if Dimension.ACCURACY not in scope.dimensions or scope.dataset is None:
         return None
     ref = candidate.subject.ref
-    if candidate.subject.weights == NO_WEIGHTS:
+    if candidate.subject.weights in UNTRAINED:
         return f"{ref} has random weights, so its accuracy means nothing; choose a weights tag or leave accuracy out."
     wanted, has = scope.dataset["label_space"], spaces[ref]
     if wanted is not None and has != wanted:

@@ -58,8 +58,10 @@ def build(
             b.inspected | {"label_space": b.inspected["listing"]["label_space"]},
         ),
     }
-    joint, reason = verdict(blocks, policy, asked)
-    found = findings(blocks, policy, asked)
+    # A dimension that could not be measured was asked for all the same: without it there is no verdict.
+    wanted = {*asked, *(Dimension(name) for name in errors)}
+    joint, reason = verdict(blocks, policy, wanted)
+    found = findings(blocks, policy, wanted)
     result = {
         "verdict": joint,
         "reason": reason,

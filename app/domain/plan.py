@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from app.domain.policies import Dimension, Policy
+from app.domain.references import NO_WEIGHTS, UNTRAINED
 from app.domain.states import JobKind
 
 if TYPE_CHECKING:
@@ -180,8 +181,8 @@ class Candidate:
 def pick(candidates: Iterable[Candidate], weights: str) -> dict[str, list[Candidate]]:
     """Pick one listing a zoo and architecture key: its ``weights`` tag if it has that, else its default.
 
-    ``weights`` is ``default`` or a tag such as ``none``. Returns the picked ones by architecture key, keys that only
-    one zoo has left out, in the order of the keys.
+    ``weights`` is ``default`` or a tag such as ``none``, for which every untrained tag will do. Returns the picked
+    ones by architecture key, keys that only one zoo has left out, in the order of the keys.
     """
     best: dict[tuple[str, str], Candidate] = {}
     for candidate in candidates:
@@ -195,8 +196,10 @@ def pick(candidates: Iterable[Candidate], weights: str) -> dict[str, list[Candid
 
 
 def _rank(candidate: Candidate, weights: str) -> tuple[bool, bool, int]:
-    # Of names that tie, the shortest is the zoo's plain spelling (resnet50 before resnet50.tv_in1k's aliases).
-    return (candidate.subject.weights == weights, candidate.default, -len(candidate.subject.name))
+    tag = candidate.subject.weights
+    asked = tag == weights or (weights == NO_WEIGHTS and tag in UNTRAINED)
+    # Of names that tie, the shortest is the zoo's plain spelling.
+    return (asked, candidate.default, -len(candidate.subject.name))
 
 
 def pairs(group: Sequence[Candidate]) -> list[tuple[Candidate, Candidate]]:

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 FILE = "file"
 
+NO_WEIGHTS = "none"
+"""Weights tag that builds an architecture with random weights."""
+
+UNTRAINED = frozenset({NO_WEIGHTS, "placeholder"})
+"""Weights tags behind which nothing was trained; the second is that of the graphs inside the onnx package."""
+
 _ZOO = re.compile(r"[a-z][a-z0-9_-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/-]*")
 _WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")

@@ -10,11 +10,10 @@ from app.domain.ids import new_id
 from app.domain.numbers import finite
 from app.domain.plan import JobSpec
 from app.domain.policies import Dimension
-from app.domain.references import FILE
+from app.domain.references import FILE, NO_WEIGHTS
 from app.domain.states import FINAL, JobKind, State
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.services import catalogs, scopes, zoos
-from app.services.subjects import NO_WEIGHTS
 from app.services.submission import Caller, Submitted, earlier, ready
 
 if TYPE_CHECKING:

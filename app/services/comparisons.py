@@ -11,7 +11,7 @@ from app.domain.ids import new_id
 from app.domain.numbers import finite
 from app.domain.policies import Dimension
 from app.domain.states import FINAL, State
-from app.errors import ConflictError, InvalidError, NotFoundError
+from app.errors import ConflictError, NotFoundError
 from app.services import findings as finding_service
 from app.services import scopes, subjects, zoos
 from app.services.submission import Caller, Submitted, earlier, ready
@@ -37,8 +37,6 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
         return Submitted(before, created=False)
     known = zoos.known(settings)
     a, b = (subjects.read(session, known, request[side]) for side in ("a", "b"))
-    if a.subject == b.subject:
-        raise InvalidError(f"Both sides are {a.subject.ref}; name two listings.", slug="same-listing")
     # Advice on weights comes before advice on data sets: no data set helps random weights.
     if Dimension.ACCURACY in (request.get("dimensions") or ()) or request.get("dataset"):
         _check_accuracy(request, a, b)

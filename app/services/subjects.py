@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.db import listings
 from app.domain.plan import Subject
-from app.domain.references import FILE, MalformedReferenceError, Reference, parse
+from app.domain.references import FILE, UNTRAINED, MalformedReferenceError, Reference, parse
 from app.errors import InvalidError
 from app.services import zoos
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from app.db.tables import Listing
     from app.domain.zoos import Zoo
 
-NO_WEIGHTS = "none"
-
 
 @dataclass(frozen=True)
 class Named:
@@ -29,7 +27,7 @@ class Named:
     subject: Subject
     listing: Listing | None
     tags: tuple[str, ...]
-    """The model's weights tags other than ``none``, as far as known."""
+    """The model's weights tags behind which something was trained, as far as known."""
 
 
 def read(session: Session, known: dict[str, Zoo], text: str) -> Named:
@@ -47,7 +45,7 @@ def read(session: Session, known: dict[str, Zoo], text: str) -> Named:
         path = Path(reference.name).expanduser().absolute()
         return Named(Subject.of(replace(reference, name=str(path)), None), None, ())
     found = _listings(session, reference)
-    tags = tuple(item.weights for item in found if item.weights != NO_WEIGHTS)
+    tags = tuple(item.weights for item in found if item.weights not in UNTRAINED)
     if not found:
         _refuse_unknown_name(session, zoo, reference)
         return Named(Subject.of(reference, zoo.folder), None, tags)
@@ -97,7 +95,7 @@ def _near(name: str, known: list[str]) -> str:
 
 def refuse_random_accuracy(named: Named) -> None:
     """Raise InvalidError when accuracy is asked of random weights."""
-    if named.subject.weights == NO_WEIGHTS:
+    if named.subject.weights in UNTRAINED:
         tags = f" ({', '.join(named.tags)})" if named.tags else ""
         raise InvalidError(
             f"{named.subject.ref} has random weights, so its accuracy means nothing; choose a weights tag{tags} or "

@@ -142,7 +142,6 @@ def test_the_same_key_makes_one_comparison(client, database):
     [
         ({"a": "resnet50"}, "malformed-reference", "zoo:name"),
         ({"a": "torchvison:resnet50"}, "unknown-zoo", "Did you mean torchvision"),
-        ({"b": PAIR["a"]}, "same-listing", "two listings"),
         ({"dimensions": ["acuracy"]}, "unknown-dimension", "Did you mean accuracy"),
         ({"dimensions": ["accuracy"]}, "random-weights", "leave accuracy out"),
         ({"dataset": "digit", "dimensions": ["latency"]}, "unknown-dataset", "Did you mean digits"),

@@ -88,3 +88,14 @@ def test_ids_made_together_keep_their_order():
 def test_final_states_are_left_by_nothing():
     assert all(not TRANSITIONS[state] for state in FINAL)
     assert set(TRANSITIONS) == set(State)
+
+
+def test_an_audit_without_weights_takes_untrained_graphs_before_a_default_download():
+    candidates = [
+        candidate("torchvision", "resnet50", "IMAGENET1K_V2", default=True),
+        candidate("torchvision", "resnet50", "none"),
+        candidate("onnx", "resnet50-v1-12", "default", default=True),
+        candidate("onnx", "light_resnet50", "placeholder", default=True),
+    ]
+    picked = plan.pick(candidates, "none")["resnet50"]
+    assert [item.subject.ref for item in picked] == ["onnx:light_resnet50@placeholder", "torchvision:resnet50@none"]
