@@ -1,0 +1,186 @@
+"""The command line as a user calls it: real processes, real models, an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+numpy = pytest.importorskip("numpy")
+
+
+@pytest.fixture
+def environment(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ZOOAUDIT_")}
+    return kept | {"ZOOAUDIT_DATA_DIR": str(tmp_path / "data"), "ZOOAUDIT_CACHE_DIR": str(tmp_path / "cache")}
+
+
+@pytest.fixture
+def zooaudit(environment, tmp_path):
+    def call(*words):
+        command = [sys.executable, "-m", "app.cli", *words]
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        )
+
+    return call
+
+
+def network(path, stride):
+    """Write a convolution, a pool and a head."""
+    random = numpy.random.default_rng(0)
+    weights = {
+        "w": random.standard_normal((4, 3, 3, 3)).astype("float32"),
+        "head": random.standard_normal((4, 5)).astype("float32"),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1], strides=[stride, stride]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("MatMul", ["f", "head"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return f"file:{path}"
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, app.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"sqlalchemy", "fastapi", "celery", "alembic", "torch", "numpy"} & set(loaded)
+
+
+def test_compare_prints_one_json_document_and_a_table_of_the_same(zooaudit, tmp_path):
+    a, b = network(tmp_path / "a.onnx", 1), network(tmp_path / "b.onnx", 2)
+    called = zooaudit("compare", a, b, "--dimension", "architecture", "--json")
+    assert called.returncode == 0, called.stderr
+    answer = json.loads(called.stdout)
+    assert answer["verdict"] == "not_interchangeable"
+    assert answer["a"]["artifact"]["format"] == "onnx"
+    (difference,) = answer["architecture"]["differences"]
+    assert (difference["attribute"], difference["severity"]) == ("strides", "structural")
+    assert (difference["a"]["value"], difference["b"]["value"]) == ([1, 1], [2, 2])
+    shown = zooaudit("compare", a, b, "--dimension", "architecture")
+    assert "strides" in shown.stdout
+    assert "not interchangeable" in " ".join(shown.stdout.split())
+
+
+def test_a_model_is_interchangeable_with_itself(zooaudit, tmp_path):
+    same = network(tmp_path / "a.onnx", 1)
+    called = zooaudit("compare", same, same, "--budget", "10s", "--json")
+    answer = json.loads(called.stdout)
+    assert answer["architecture"]["verdict"] == "identical"
+    (point,) = [point for point in answer["latency"]["operating_points"] if point["runtime"] == "onnxruntime"]
+    assert point["control"]["ci95"][0] <= point["control"]["ratio"] <= point["control"]["ci95"][1]
+    assert point["a"]["samples"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare", "resnet50", "timm:resnet50"], "zoo:name"),
+        (["compare", "torchvison:resnet50@none", "timm:resnet50@none"], "Did you mean torchvision?"),
+        (["compare", "timm:resnet50@a1_in1k", "keras:ResNet50", "--dataset", "digit"], "Did you mean digits?"),
+        (["compare", "timm:resnet50@none", "keras:ResNet50@none", "--dataset", "digits"], "random weights"),
+        (["compare", "timm:resnet50@none", "keras:ResNet50@none", "--policy", "defautl"], "Did you mean default?"),
+        (["compare", "timm:resnet50@none", "keras:ResNet50@none", "--budget", "soon"], "write 60s"),
+        (["compare", "timm:resnet50@none", "keras:ResNet50@none", "--dimension", "colour"], "architecture"),
+        (["audit", "--zoo", "timm"], "at least two"),
+        (["datasets", "add", "d", "x.zip", "--format", "zip"], "folder or npz"),
+    ],
+    ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
+)
+def test_what_is_wrong_is_said_in_a_sentence_with_exit_code_2(zooaudit, words, said):
+    called = zooaudit(*words)
+    assert called.returncode == 2
+    assert said in " ".join(called.stderr.split())
+    assert "Traceback" not in called.stderr
+    assert called.stdout == ""
+
+
+def test_a_file_that_is_no_model_fails_alone(zooaudit, tmp_path):
+    good = network(tmp_path / "good.onnx", 1)
+    (tmp_path / "cut.onnx").write_bytes((tmp_path / "good.onnx").read_bytes()[:100])
+    for path in (tmp_path / "cut.onnx", tmp_path / "absent.onnx"):
+        called = zooaudit("compare", good, f"file:{path}", "--dimension", "architecture")
+        assert called.returncode == 2
+        assert path.name in called.stderr
+        assert "Traceback" not in called.stderr
+    assert zooaudit("compare", good, good, "--dimension", "architecture").returncode == 0
+
+
+def test_a_policy_file_sets_the_margins(zooaudit, tmp_path):
+    a, b = network(tmp_path / "a.onnx", 1), network(tmp_path / "b.onnx", 2)
+    policy = tmp_path / "accuracy-only.json"
+    policy.write_text(json.dumps({"name": "accuracy-only", "critical": ["accuracy"]}))
+    called = zooaudit("compare", a, b, "--dimension", "architecture", "--policy", str(policy), "--json")
+    answer = json.loads(called.stdout)
+    assert answer["verdict"] == "inconclusive"
+    assert "accuracy was not measured" in answer["reason"]
+    policy.write_text('{"name": "wide", "latency_margin": 7}')
+    refused = zooaudit("compare", a, b, "--policy", str(policy))
+    assert refused.returncode == 2
+    assert "latency_margin is 7" in refused.stderr
+
+
+def test_data_sets_are_added_and_listed(zooaudit, tmp_path):
+    added = zooaudit("datasets", "add", "mine", "pictures", "--format", "folder", "--label-space", "mine", "--json")
+    assert json.loads(added.stdout)[0]["path"] == str(tmp_path / "pictures")
+    names = [row["name"] for row in json.loads(zooaudit("datasets", "list", "--json").stdout)]
+    assert names == ["digits", "mine"]
+
+
+def test_serve_answers_with_a_worker_beside_it(environment, tmp_path):
+    a, b = network(tmp_path / "a.onnx", 1), network(tmp_path / "b.onnx", 2)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
+    with (tmp_path / "serve.log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            _until(lambda: _ready(client), server)
+            made = client.post("/v1/comparisons", json={"a": a, "b": b, "dimensions": ["architecture"]})
+            assert made.status_code == 202
+            where = made.headers["Location"]
+            _until(lambda: client.get(where).json()["state"] in {"succeeded", "failed"}, server)
+            answer = client.get(where).json()
+            assert (answer["state"], answer["verdict"]) == ("succeeded", "not_interchangeable")
+            found = client.get("/v1/findings", params={"dimension": "architecture"}).json()["items"]
+            assert {item["comparison_id"] for item in found} == {answer["id"]}
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=30)
+    assert "Traceback" not in Path(tmp_path / "serve.log").read_text()
+
+
+def _ready(client):
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _until(true, process, limit_s=60):
+    deadline = time.monotonic() + limit_s
+    while not true():
+        assert process.poll() is None, "the server ended"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
