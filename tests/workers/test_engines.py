@@ -1,0 +1,73 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+OWNER = """
+import json, sys, time
+from pathlib import Path
+from workers.engines import {way}
+engines = {way}()
+running = engines.start(json.loads(sys.argv[1]), Path(sys.argv[2]))
+print(running.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def answer(line):
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.engine"], input=line, capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    return [json.loads(text) for text in done.stdout.splitlines()][-1]
+
+
+def request_for(operation, scratch, request):
+    return {"op": operation, "scratch": str(scratch), "network": False, "request": request}
+
+
+def test_a_malformed_request_is_one_error_line():
+    assert answer("what?\n")["code"] == "malformed-request"
+
+
+def test_an_unknown_operation_is_one_error_line(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers.engine"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    process.stdin.write(json.dumps(request_for("guess", tmp_path, {})) + "\n")
+    process.stdin.flush()
+    reply = json.loads(process.stdout.readline())
+    assert (reply["event"], reply["class"], reply["code"]) == ("error", "usage", "unknown-operation")
+    assert process.wait(timeout=20) == 1
+
+
+@pytest.mark.parametrize("way", ["PlainEngines", "TemplateEngines"])
+def test_engines_die_with_the_worker_that_started_them(way, tmp_path, subject):
+    document = json.dumps(request_for("inspect", tmp_path, {"subject": subject("hangs")}))
+    command = [sys.executable, "-c", OWNER.format(way=way), document, str(tmp_path / "log")]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
+    engine = psutil.Process(int(owner.stdout.readline()))
+    deadline = time.monotonic() + 30
+    while not (hanging := engine.children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    family = [engine, *hanging, *psutil.Process(owner.pid).children(recursive=True)]
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert [item for item in left if item.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize(
+    "module", ["workers.tasks", "workers.local", "workers.reaper", "workers.engine.operations.compare"]
+)
+def test_no_framework_is_imported_outside_the_engine(module):
+    code = f"import sys, {module}; print(*({{'torch', 'onnx', 'onnxruntime', 'keras', 'timm'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == []

@@ -1,0 +1,176 @@
+"""Stores how an attempt ended, in one transaction that begins with the fence."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import IntegrityError
+
+from app.db import audits, comparisons, datasets, jobs, listings
+from app.db.tables import Artifact, Comparison, Measurement
+from app.domain import answer
+from app.domain.ids import new_id
+from app.domain.plan import Scope
+from app.domain.policies import Dimension
+from app.domain.states import FailureClass, JobKind, State
+from workers import environment
+from workers.failures import AttemptFailedError
+from workers.preparation import measured
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from app.db.jobs import Claim
+    from app.db.tables import Job
+    from workers.preparation import Work
+
+
+def measurement(session: Session, claim: Claim, work: Work, result: dict[str, Any], files: dict[str, str]) -> None:
+    """Store a measurement with its artifact and data set, and end its job. ``files`` maps roles to SHA-256.
+
+    Raises LeaseLostError, and ConflictError when a data set is not what it was.
+    """
+    jobs.take_to_finish(session, claim)
+    values = dict(result)
+    network = values.pop("network", None)
+    artifact = work.artifact
+    if claim.kind == JobKind.INSPECT:
+        artifact = values["artifact"]["sha256"]
+        _keep_artifact(session, values["artifact"])
+    if claim.kind == JobKind.PREDICT:
+        datasets.fill(
+            session,
+            values["dataset"],
+            items=values["items"],
+            classes=values["classes"],
+            digest=values["dataset_digest"],
+            label_space=values["label_space"],
+        )
+    row = Measurement(
+        id=new_id(),
+        kind=claim.kind,
+        key=work.key,
+        subject=work.what[:2000],
+        artifact_sha256=artifact,
+        protocol=work.protocol,
+        environment=environment.record() | {"network": network},
+        values=values,
+        files=files,
+        job_id=claim.id,
+    )
+    session.add(row)
+    session.flush()
+    jobs.succeed(session, claim, measurement_id=row.id)
+
+
+def _keep_artifact(session: Session, value: dict[str, Any]) -> None:
+    """Add an artifact unless it is known; two workers may find the same bytes at once."""
+    if session.get(Artifact, value["sha256"]) is not None:
+        return
+    try:
+        with session.begin_nested():
+            session.add(Artifact(**value))
+            session.flush()
+    except IntegrityError:
+        return
+
+
+def catalog(session: Session, claim: Claim, result: dict[str, Any]) -> None:
+    """Store a zoo's listings and end the job. Raises LeaseLostError."""
+    jobs.take_to_finish(session, claim)
+    listings.replace_catalog(session, result["zoo"], result["version"], result["listings"])
+    jobs.succeed(session, claim)
+
+
+def expanded(session: Session, claim: Claim) -> None:
+    """Expand an audit and end the job. Raises LeaseLostError."""
+    jobs.take_to_finish(session, claim)
+    audits.expand(session, uuid.UUID(claim.payload["audit_id"]))
+    jobs.succeed(session, claim)
+
+
+def concluded(session: Session, claim: Claim) -> None:
+    """Close an audit and end the job. Raises LeaseLostError."""
+    jobs.take_to_finish(session, claim)
+    audits.conclude(session, uuid.UUID(claim.payload["audit_id"]))
+    jobs.succeed(session, claim)
+
+
+def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any]) -> None:
+    """Judge a comparison, store its answer and findings, and end the job.
+
+    Raises LeaseLostError, and AttemptFailedError when none of the dimensions asked for was measured.
+    """
+    jobs.take_to_finish(session, claim)
+    comparison = session.get_one(Comparison, uuid.UUID(claim.payload["comparison_id"]))
+    scope = Scope.from_json(comparison.scope)
+    needed = jobs.needs(session, claim.id)
+    blocks = {name: result.get(name) for name in ("architecture", "accuracy")}
+    errors = scope.errors | work.errors | result.get("errors", {})
+    if Dimension.LATENCY in scope.dimensions:
+        try:
+            blocks["latency"] = _latency(session, needed["latency"], comparison)
+        except AttemptFailedError as error:
+            errors = errors | {str(Dimension.LATENCY): error.to_json()}
+    if not any(blocks.values()):
+        reason = next(iter(errors.values()), None)
+        if reason is None:
+            raise AttemptFailedError(FailureClass.USAGE, "nothing-measured", "No dimension was left to be measured.")
+        raise AttemptFailedError.from_json(reason)
+    sides = [
+        answer.Side(ref, measured(session, needed[f"{side}.inspect"]).values)
+        for side, ref in (("a", comparison.a_ref), ("b", comparison.b_ref))
+    ]
+    built = answer.build(*sides, measured=blocks, errors=errors, policy=scope.policy, asked=scope.dimensions)
+    comparisons.succeed(session, comparison.id, built)
+    jobs.succeed(session, claim)
+
+
+def _latency(session: Session, job: Job, comparison: Comparison) -> dict[str, Any]:
+    """Return the pair's part of a session; raises AttemptFailedError with the reason when no point has the pair."""
+    values = measured(session, job).values
+    block = answer.latency_block(values, comparison.a_ref, comparison.b_ref)
+    if block["operating_points"]:
+        return block
+    reasons = [
+        f"{item['ref']}: {item['reason']}"
+        for point in values["operating_points"]
+        for item in point["excluded"]
+        if item["ref"] in {comparison.a_ref, comparison.b_ref}
+    ]
+    reasons += [point["reason"] for point in values["operating_points"] if point["reason"]]
+    said = "; ".join(dict.fromkeys(reasons)) or "no operating point took both"
+    raise AttemptFailedError(
+        FailureClass.SUBJECT,
+        "latency-not-measured",
+        f"{comparison.a_ref} and {comparison.b_ref} were not timed together ({said}); choose another runtime.",
+    )
+
+
+def failed(session: Session, claim: Claim, error: AttemptFailedError, *, max_attempts: int) -> State:
+    """End a job badly, or queue it again; whatever it would have ended itself, fails with it.
+
+    Returns the job's new state. Raises LeaseLostError.
+    """
+    state = jobs.fail(session, claim, error.failure_class, error.to_json(), max_attempts=max_attempts)
+    if state is State.FAILED:
+        fail_owner(session, claim.kind, claim.payload, error.to_json())
+    return state
+
+
+def fail_owner(session: Session, kind: str, payload: dict[str, Any], error: dict[str, Any]) -> None:
+    """Fail the comparison or audit that a job of this kind would have ended."""
+    if kind == JobKind.COMPARE:
+        comparisons.fail(session, uuid.UUID(payload["comparison_id"]), error)
+    elif kind in {JobKind.EXPAND, JobKind.CONCLUDE}:
+        audits.fail(session, uuid.UUID(payload["audit_id"]), error)
+
+
+def cancelled(session: Session, claim: Claim) -> None:
+    """End a job whose cancellation was asked for, with what it would have ended. Raises LeaseLostError."""
+    jobs.finish_cancelled(session, claim)
+    if claim.kind == JobKind.COMPARE:
+        comparisons.cancel(session, uuid.UUID(claim.payload["comparison_id"]))
+    elif claim.kind in {JobKind.EXPAND, JobKind.CONCLUDE}:
+        audits.cancel(session, uuid.UUID(claim.payload["audit_id"]))

@@ -1,0 +1,50 @@
+"""``compare``: two listings by what was measured of each. Imports neither torch nor a zoo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workers.engine.graph.canonical import CanonicalGraph
+from workers.engine.graph.compare import compare
+from workers.engine.protocol import EngineError, Result
+
+if TYPE_CHECKING:
+    from workers.engine.protocol import Progress
+
+_SIDES = 2
+
+
+def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
+    """Compare ``{"a": {"graph", "predictions"}, "b": ...}``, file paths or null.
+
+    Returns ``{"architecture", "accuracy", "errors"}``, measured but not judged; null where a side has no file, or where
+    the two cannot be compared: ``errors`` then says why, by dimension.
+    """
+    del scratch
+    progress(0, 1, "comparing")
+    a, b = request["a"], request["b"]
+    graphs = [_graph(side["graph"]) for side in (a, b) if side["graph"]]
+    paths = [Path(side["predictions"]) for side in (a, b) if side["predictions"]]
+    result: dict[str, Any] = {"architecture": None, "accuracy": None}
+    errors: dict[str, Any] = {}
+    if len(graphs) == _SIDES:
+        result["architecture"] = compare(*graphs)
+    if len(paths) == _SIDES:
+        try:
+            result["accuracy"] = _accuracy(*paths)
+        except EngineError as error:  # what the graphs say stands all the same
+            errors["accuracy"] = error.to_json()
+    return Result(result | {"errors": errors})
+
+
+def _graph(path: str) -> CanonicalGraph:
+    return CanonicalGraph.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def _accuracy(a: Path, b: Path) -> dict[str, Any]:
+    from workers.engine.accuracy import paired, store
+
+    predictions = store.read(a)
+    return paired.compare(predictions, store.read(b)) | {"dataset": predictions.dataset}

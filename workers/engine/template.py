@@ -1,0 +1,156 @@
+"""A warm engine: one process with the frameworks imported, that forks a fresh child for every request.
+
+``python -m workers.engine.template`` serves a Unix socket inherited as standard input. Each message is one byte with
+four descriptors: the child's standard input, output and error, and a status pipe, on which the template writes
+``{"pid": int}`` after the fork and ``{"status": int}`` (a wait status) when the child has ended. It never loads a model
+or runs an operator, so that a fork of it is as good as a new process; the one thread that importing onnxruntime starts
+sleeps, and does not exist in the children. It ends when its socket closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+
+from workers.engine import isolation
+
+PRELOADED = (
+    "numpy",
+    "PIL.Image",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "torch",
+    "torchvision",
+    "timm",
+    "keras",
+    "onnxscript",
+    "torch.onnx",
+    "workers.engine.operations.inspecting",
+    "workers.engine.operations.predict",
+    "workers.engine.operations.timing",
+    "workers.engine.serve",
+)
+"""What takes seconds to import; what is not installed is left to fail in the child that needs it."""
+
+DESCRIPTORS = 4
+_STATUS = 3
+
+
+def preload() -> list[str]:
+    """Import the frameworks; return the names of those that are not installed."""
+    missing = []
+    for name in PRELOADED:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            missing.append(name)
+    return missing
+
+
+class Template:
+    """The loop of the template process."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._children: dict[int, int] = {}
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        """Fork a child for every message until the socket closes."""
+        waking, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(wake)
+        self._selector.register(self._control, selectors.EVENT_READ)
+        self._selector.register(waking, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in self._selector.select()}
+            if waking in ready:
+                os.read(waking, 4096)
+                self._reap()
+            if self._control in ready and not self._accept():
+                return
+
+    def _accept(self) -> bool:
+        message, descriptors, _, _ = socket.recv_fds(self._control, 1, DESCRIPTORS)
+        if not message:
+            return False
+        gc.freeze()  # children share these pages until a collection would touch them
+        pid = os.fork()
+        if pid == 0:
+            self._child(descriptors)
+        with contextlib.suppress(OSError):  # the child has done it, or has ended already
+            os.setpgid(pid, pid)
+        status = descriptors[_STATUS]
+        for descriptor in descriptors[:_STATUS]:
+            os.close(descriptor)
+        self._children[pid] = status
+        _tell(status, {"pid": pid})
+        return True
+
+    def _child(self, descriptors: list[int]) -> None:
+        """Become an engine on the given descriptors; never returns."""
+        code = 1
+        try:
+            isolation.own_group()
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            # The template's own socket sits on 0, and is replaced with the rest of them.
+            for target, descriptor in enumerate(descriptors[:_STATUS]):
+                os.dup2(descriptor, target)
+            for descriptor in (*descriptors, *self._children.values(), self._control.fileno()):
+                os.close(descriptor)
+            from workers.engine.serve import serve
+
+            code = serve()
+        finally:
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            descriptor = self._children.pop(pid, None)
+            if descriptor is not None:
+                _tell(descriptor, {"status": status})
+                os.close(descriptor)
+
+
+def _tell(descriptor: int, value: dict[str, int]) -> None:
+    # Whoever asked may be gone; its child then dies by its own closed pipe.
+    with contextlib.suppress(BrokenPipeError):
+        os.write(descriptor, json.dumps(value).encode() + b"\n")
+
+
+def main() -> None:
+    """Serve the socket that is standard input."""
+    isolation.own_group()
+    isolation.limit()
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    # The socket moves off 0, so that a library which reads standard input cannot take a request's byte.
+    control = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    # Read when the libraries are imported; the children have no network in any case.
+    os.environ.update(isolation.OFFLINE)
+    if missing := preload():
+        sys.stderr.write(f"engine template: not installed: {', '.join(missing)}\n")
+    Template(control).run()
+
+
+if __name__ == "__main__":
+    main()

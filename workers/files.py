@@ -1,0 +1,93 @@
+"""Measured files, stored once by the SHA-256 of their bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CHUNK = 1 << 20
+
+
+class FileStore:
+    """The folder ``files`` of the data folder: ``ab/<sha256>``. Files are immutable once they have their name."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._root = data_dir / "files"
+
+    def path(self, sha256: str) -> Path:
+        """Return where the file of a digest lies, whether or not it is there."""
+        return self._root / sha256[:2] / sha256
+
+    def put(self, source: Path) -> str:
+        """Store a copy of a file; return its SHA-256 (hex).
+
+        The bytes are on the disk, under their final name, when this returns: a row that names them may be committed.
+        Two processes may store the same bytes at once.
+        """
+        folder = self._root / "partial"
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / uuid.uuid4().hex
+        digest = hashlib.sha256()
+        try:
+            with source.open("rb") as reading, partial.open("xb") as writing:
+                while chunk := reading.read(_CHUNK):
+                    digest.update(chunk)
+                    writing.write(chunk)
+                writing.flush()
+                os.fsync(writing.fileno())
+            target = self.path(digest.hexdigest())
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                partial.chmod(0o444)
+                partial.replace(target)
+                _sync_folder(target.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+        return digest.hexdigest()
+
+    def sweep(self, *, older_than_s: float) -> None:
+        """Remove files whose writer died before they were complete."""
+        before = time.time() - older_than_s
+        for partial in (self._root / "partial").glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if partial.stat().st_mtime < before:
+                    partial.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write a folder's entries to the disk, so that a rename survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Scratch:
+    """The folder ``scratch`` of the data folder: one folder an attempt, removed at its end."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._root = data_dir / "scratch"
+
+    def make(self, job_id: uuid.UUID, attempt: int) -> Path:
+        """Return a new empty folder for an attempt."""
+        folder = self._root / f"{job_id}.{attempt}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def attempts(self) -> list[tuple[uuid.UUID, int, Path]]:
+        """Return job, attempt and folder of every attempt that has one."""
+        found = []
+        for folder in self._root.glob("*.*"):
+            job, _, attempt = folder.name.partition(".")
+            found.append((uuid.UUID(job), int(attempt), folder))
+        return found

@@ -1,0 +1,128 @@
+"""The local worker: ``python -m workers.local [--until ID] [--slots N]`` polls the database for jobs.
+
+It is the whole measuring side of the embedded default: slots that run jobs, one warm engine template, and the reaper.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.db import audits, comparisons
+from app.db.session import Database
+from app.domain.states import FINAL
+from app.settings import Settings
+from workers.engines import EngineChoice
+from workers.reaper import Reaper
+from workers.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_log = structlog.get_logger()
+
+_LOOK_S = 0.2
+
+
+class LocalWorker:
+    """Runs jobs of one device class on ``slots`` threads until stopped."""
+
+    def __init__(self, settings: Settings, database: Database, *, slots: int, device: str = "cpu") -> None:
+        self._settings = settings
+        self._database = database
+        self._device = device
+        self._slots = slots
+        self._engines = EngineChoice()
+        self.stop = threading.Event()
+
+    def run(self, until: uuid.UUID | None = None) -> None:
+        """Work until ``stop`` is set, or until the comparison or audit ``until`` has ended.
+
+        Jobs at hand are then queued again. Raises LookupError when there is nothing of that id.
+        """
+        if until is not None and not self._exists(until):
+            raise LookupError(f"There is no comparison and no audit {until}.")
+        threads = [threading.Thread(target=self._slot, name=f"slot {number}") for number in range(self._slots)]
+        for thread in threads:
+            thread.start()
+        try:
+            self._oversee(until)
+        finally:
+            self.stop.set()
+            for thread in threads:
+                thread.join()
+            self._engines.close()
+
+    def _oversee(self, until: uuid.UUID | None) -> None:
+        reaper = Reaper(self._settings, self._database)
+        reaped = 0.0
+        while not self.stop.is_set():
+            try:
+                if time.monotonic() - reaped >= self._settings.lease_s:
+                    reaper.look()
+                    reaped = time.monotonic()
+                if until is not None and self._ended(until):
+                    return
+            except SQLAlchemyError as error:
+                _log.warning("the database does not answer", error=str(error))
+            self.stop.wait(_LOOK_S)
+
+    def _slot(self) -> None:
+        supervisor = Supervisor(self._settings, self._database, self._engines, self.stop)
+        while not self.stop.is_set():
+            try:
+                claim = supervisor.claim_next(self._device)
+            except SQLAlchemyError as error:
+                _log.warning("no claim", error=str(error))
+                claim = None
+            if claim is None:
+                self.stop.wait(self._settings.poll_s)
+            else:
+                supervisor.run(claim)
+
+    def _exists(self, wanted: uuid.UUID) -> bool:
+        with self._database.read() as session:
+            return comparisons.get(session, wanted) is not None or audits.get(session, wanted) is not None
+
+    def _ended(self, wanted: uuid.UUID) -> bool:
+        with self._database.read() as session:
+            if comparison := comparisons.get(session, wanted):
+                return comparisons.shown(session, comparison)[0] in FINAL
+            audit = audits.get(session, wanted)
+            return audit is None or audits.shown(session, audit)[0] in FINAL
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a local worker; return the exit status: 0, or 2 when there is nothing of the id given."""
+    parser = argparse.ArgumentParser(prog="python -m workers.local", description="Runs queued jobs on this machine.")
+    parser.add_argument("--until", type=uuid.UUID, help="end when this comparison or audit has ended")
+    parser.add_argument("--slots", type=int, help="jobs at the same time (default: ZOOAUDIT_WORKER_SLOTS)")
+    parser.add_argument("--device", default="cpu", help="device class of the jobs to run")
+    options = parser.parse_args(arguments)
+    # Standard output belongs to whoever started this for an answer.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    settings = Settings()
+    database = Database(settings.url)
+    worker = LocalWorker(settings, database, slots=options.slots or settings.worker_slots, device=options.device)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: worker.stop.set())
+    try:
+        worker.run(options.until)
+    except LookupError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    finally:
+        database.dispose()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

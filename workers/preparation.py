@@ -1,0 +1,216 @@
+"""Turns a claimed job into what the engine is asked, from what the jobs that it needed have left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from app.db import jobs
+from app.db.tables import Comparison, Measurement
+from app.domain.plan import Scope
+from app.domain.policies import Dimension
+from app.domain.references import FILE
+from app.domain.states import FailureClass, JobKind, State
+from workers import environment
+from workers.failures import AttemptFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+
+    from app.db.jobs import Claim
+    from app.db.tables import Job
+    from workers.files import FileStore
+
+PROTOCOL = 1
+"""Version of what the operations do; a measurement of another version is not used again."""
+
+_UNFETCHED = frozenset({"none", "placeholder"})
+"""Weights tags that need no download: random weights, and the networks inside the onnx package."""
+
+_BATCH = 32
+_LEAST_TIMED = 2
+
+
+@dataclass(frozen=True)
+class Work:
+    """What to ask the engine.
+
+    ``what`` names the subject in messages. ``request`` is None when there is nothing to ask. ``fetch`` is the subject
+    to download first. ``reusable`` says whether an earlier measurement of the same ``key`` is as good as a new one.
+    ``budget_s`` is added to the engine's time limit. ``errors`` says why a dimension of a comparison cannot be had.
+    """
+
+    what: str
+    request: dict[str, Any] | None
+    protocol: dict[str, Any] = field(default_factory=dict)
+    key: str = ""
+    reusable: bool = False
+    fetch: dict[str, Any] | None = None
+    artifact: str | None = None
+    budget_s: float = 0.0
+    errors: dict[str, Any] = field(default_factory=dict)
+
+
+def prepare(session: Session, claim: Claim, files: FileStore) -> Work:
+    """Return the work of a claimed job; raises AttemptFailedError when a job that it needs failed."""
+    kinds: dict[str, Callable[[Session, Claim, FileStore], Work]] = {
+        JobKind.CATALOG: _catalog,
+        JobKind.INSPECT: _inspect,
+        JobKind.PREDICT: _predict,
+        JobKind.LATENCY: _latency,
+        JobKind.COMPARE: _compare,
+    }
+    return kinds[claim.kind](session, claim, files)
+
+
+def measurement_key(kind: str, subject: str, protocol: dict[str, Any]) -> str:
+    """SHA-256 of what makes two measurements the same: kind, subject, protocol and package versions."""
+    identity = {"kind": kind, "subject": subject, "protocol": protocol, "versions": environment.versions()}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _catalog(session: Session, claim: Claim, files: FileStore) -> Work:
+    del session, files
+    zoo = claim.payload["zoo"]
+    return Work(f"Listing {zoo}", {"zoo": zoo, "folder": claim.payload.get("folder")})
+
+
+def _inspect(session: Session, claim: Claim, files: FileStore) -> Work:
+    del session, files
+    subject = claim.payload["listing"]
+    protocol = {"op": "inspect", "protocol": PROTOCOL}
+    own_content = subject["zoo"] != FILE and subject["folder"] is None
+    return Work(
+        subject["ref"],
+        {"subject": subject},
+        protocol,
+        measurement_key("inspect", subject["ref"], protocol),
+        reusable=own_content,
+        fetch=subject if own_content and subject["weights"] not in _UNFETCHED and not _is_light(subject) else None,
+    )
+
+
+def _is_light(subject: dict[str, Any]) -> bool:
+    return subject["zoo"] == "onnx" and subject["name"].startswith("light_")
+
+
+def _predict(session: Session, claim: Claim, files: FileStore) -> Work:
+    subject = claim.payload["listing"]
+    inspected = measured(session, jobs.needs(session, claim.id)["inspect"])
+    listing = inspected.values["listing"]
+    if listing["contract"] is None:
+        raise AttemptFailedError(
+            FailureClass.USAGE,
+            "contract-unknown",
+            f"{subject['ref']} has no documented input contract, so its accuracy cannot be measured fairly; list it in "
+            "a zoo.toml with its [input], or leave accuracy out.",
+        )
+    protocol = {
+        "op": "predict",
+        "protocol": PROTOCOL,
+        "dataset": claim.payload["dataset"],
+        "contract": listing["contract"],
+        "label_space": listing["label_space"],
+        "batch_size": _BATCH,
+        "threads": 1,
+    }
+    request = {name: protocol[name] for name in ("dataset", "contract", "label_space", "batch_size", "threads")}
+    return Work(
+        subject["ref"],
+        request | {"subject": subject, "model": str(files.path(inspected.files["model"]))},
+        protocol,
+        # The runnable file, not the artifact: a team's builder may change around the same weights.
+        measurement_key("predict", inspected.files["model"], protocol),
+        reusable=True,
+        artifact=inspected.artifact_sha256,
+    )
+
+
+def _latency(session: Session, claim: Claim, files: FileStore) -> Work:
+    payload = claim.payload
+    needed = jobs.needs(session, claim.id)
+    entries, failed = [], []
+    for subject in payload["listings"]:
+        try:
+            inspected = measured(session, needed[f"inspect {subject['ref']}"])
+        except AttemptFailedError as error:
+            failed.append(error)
+            continue
+        entries.append(
+            {
+                "subject": subject,
+                "model": str(files.path(inspected.files["model"])),
+                "input_shape": inspected.values["input_shape"],
+            }
+        )
+    if len(entries) < _LEAST_TIMED:
+        raise (
+            failed[0]
+            if failed
+            else AttemptFailedError(
+                FailureClass.USAGE, "nothing-to-measure", "Latency is a ratio: it needs at least two listings."
+            )
+        )
+    seed = claim.id.int % 2**32
+    protocol = {name: payload[name] for name in ("points", "budget_s", "margin")}
+    protocol |= {"op": "latency", "protocol": PROTOCOL, "seed": seed}
+    refs = ", ".join(entry["subject"]["ref"] for entry in entries)
+    request = {name: protocol[name] for name in ("points", "budget_s", "margin", "seed")}
+    return Work(
+        refs,
+        request | {"entries": entries},
+        protocol,
+        measurement_key("latency", f"{refs} {claim.id}", protocol),
+        budget_s=payload["budget_s"],
+    )
+
+
+def _compare(session: Session, claim: Claim, files: FileStore) -> Work:
+    comparison = session.get_one(Comparison, uuid.UUID(claim.payload["comparison_id"]))
+    asked = Scope.from_json(comparison.scope).dimensions
+    needed = jobs.needs(session, claim.id)
+    errors: dict[str, Any] = {}
+    sides: dict[str, dict[str, Any]] = {}
+    for side in ("a", "b"):
+        inspected = measured(session, needed[f"{side}.inspect"])
+        graph = str(files.path(inspected.files["graph"])) if Dimension.ARCHITECTURE in asked else None
+        sides[side] = {"graph": graph, "predictions": None}
+        if f"{side}.predict" in needed:
+            try:
+                predicted = measured(session, needed[f"{side}.predict"])
+                sides[side]["predictions"] = str(files.path(predicted.files["predictions"]))
+            except AttemptFailedError as error:
+                errors.setdefault(str(Dimension.ACCURACY), error.to_json())
+    wanted = any(sides["a"][name] and sides["b"][name] for name in ("graph", "predictions"))
+    what = f"Comparing {comparison.a_ref} with {comparison.b_ref}"
+    return Work(what, dict(sides) if wanted else None, errors=errors)
+
+
+def measured(session: Session, job: Job) -> Measurement:
+    """Return what a needed job measured; raises AttemptFailedError with that job's own error when it did not."""
+    if job.state == State.SUCCEEDED and job.measurement_id is not None:
+        return session.get_one(Measurement, job.measurement_id)
+    if job.error is not None and job.state == State.FAILED:
+        raise AttemptFailedError.from_json(job.error)
+    listing = (job.payload.get("listing") or {}).get("ref", "")
+    raise AttemptFailedError(
+        FailureClass.USAGE, "cancelled", f"The {job.kind} of {listing} was cancelled; ask for the comparison again."
+    )
+
+
+def earlier(session: Session, work: Work, kind: str, files: FileStore) -> Measurement | None:
+    """Return the latest measurement that makes this work unnecessary, all of its files still there."""
+    if not work.reusable:
+        return None
+    same = select(Measurement).where(Measurement.key == work.key, Measurement.kind == kind)
+    found = session.scalar(same.order_by(Measurement.created_at.desc()).limit(1))
+    if found is None or not all(files.path(sha256).is_file() for sha256 in found.files.values()):
+        return None
+    return found

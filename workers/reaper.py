@@ -1,0 +1,123 @@
+"""The reaper: recovers lost jobs, rings again for unclaimed ones, removes what dead attempts left.
+
+``python -m workers.reaper`` is its own small process. Any number may run: one at a time works.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy import select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import queue
+from app.db import jobs
+from app.db.session import Database
+from app.db.tables import Job
+from app.domain.states import State
+from app.settings import Settings
+from workers import commit
+from workers.files import FileStore, Scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_log = structlog.get_logger()
+
+DEVICES = ("cpu", "gpu")
+_LOCK = 0x7A6F6F61  # "zooa": the advisory lock's number, one for the whole database
+_PARTIAL_S = 3600.0
+"""Age of a file half written after which nobody writes it any more."""
+
+
+class Reaper:
+    """One look at everything that may have been left behind, as often as asked."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+
+    def look(self) -> bool:
+        """Recover, ring and sweep once; False when another reaper is at it."""
+        with self._alone() as alone:
+            if not alone:
+                return False
+            self._recover()
+            self._ring()
+            self._sweep()
+        return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Hold the lock that makes reapers take turns; both kinds end with their process."""
+        if self._database.engine.dialect.name == "postgresql":
+            with self._database.engine.connect() as connection:
+                # Bound to this transaction, which stays open meanwhile.
+                yield bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}))
+            return
+        self._settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with (self._settings.data_dir / "reaper.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def _recover(self) -> None:
+        with self._database.write() as session:
+            requeued, failed = jobs.recover(session, max_attempts=self._settings.max_attempts)
+            for job in session.scalars(select(Job).where(Job.id.in_(failed))):
+                commit.fail_owner(session, job.kind, job.payload, job.error or {})
+        if requeued or failed:
+            _log.warning("lost jobs", requeued=[str(item) for item in requeued], failed=[str(item) for item in failed])
+
+    def _ring(self) -> None:
+        if self._settings.broker_url is None:
+            return
+        for device in DEVICES:
+            with self._database.write() as session:
+                ids = jobs.to_ring(session, device=device, older_than_s=self._settings.lease_s)
+            queue.ring(self._settings, {device: ids})
+
+    def _sweep(self) -> None:
+        """Remove scratch folders of attempts that have ended, and files never finished."""
+        attempts = Scratch(self._settings.data_dir).attempts()
+        if attempts:
+            with self._database.read() as session:
+                ids = [job_id for job_id, _, _ in attempts]
+                running = select(Job.id, Job.attempt).where(Job.id.in_(ids), Job.state == State.RUNNING)
+                alive = {(row.id, row.attempt) for row in session.execute(running)}
+            for job_id, attempt, folder in attempts:
+                if (job_id, attempt) not in alive:
+                    shutil.rmtree(folder, ignore_errors=True)
+        FileStore(self._settings.data_dir).sweep(older_than_s=_PARTIAL_S)
+
+
+def main() -> None:
+    """Look once a lease until told to stop."""
+    settings = Settings()
+    database = Database(settings.url)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    reaper = Reaper(settings, database)
+    while not stop.is_set():
+        started = time.monotonic()
+        try:
+            reaper.look()
+        except SQLAlchemyError as error:
+            _log.warning("the reaper could not work", error=str(error))
+        stop.wait(max(0.0, settings.lease_s - (time.monotonic() - started)))
+    database.dispose()
+
+
+if __name__ == "__main__":
+    main()

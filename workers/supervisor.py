@@ -1,0 +1,170 @@
+"""Runs one claimed job from its claim to its commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import threading
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from app.db import jobs
+from app.db.jobs import LeaseLostError
+from app.domain.states import FailureClass, JobKind
+from app.errors import ServiceError
+from workers import commit
+from workers.failures import AttemptFailedError, CancelledError, StoppingError
+from workers.files import FileStore, Scratch
+from workers.lease import Lease
+from workers.preparation import earlier, prepare
+from workers.ringing import ring_released
+from workers.watch import Limits, Watch
+
+if TYPE_CHECKING:
+    import uuid
+    from pathlib import Path
+
+    from app.db.jobs import Claim
+    from app.db.session import Database
+    from app.settings import Settings
+    from workers.engines import Engines
+    from workers.preparation import Work
+    from workers.watch import Reply
+
+_log = structlog.get_logger()
+
+
+class Supervisor:
+    """Claims and runs jobs, one at a time. Several may share a database and engines, each on its own thread.
+
+    Setting ``stop`` ends the job at hand and queues it again.
+    """
+
+    def __init__(self, settings: Settings, database: Database, engines: Engines, stop: threading.Event) -> None:
+        self._settings = settings
+        self._database = database
+        self._engines = engines
+        self._stop = stop
+        self._files = FileStore(settings.data_dir)
+        self._scratch = Scratch(settings.data_dir)
+        self._host = platform.node()
+        self._name = f"{self._host} {os.getpid()} {threading.get_ident()}"[:200]
+
+    def claim(self, job_id: uuid.UUID) -> Claim | None:
+        """Claim one job if it is ready."""
+        with self._database.write() as session:
+            return jobs.claim(session, job_id, worker=self._name, host=self._host, lease_s=self._settings.lease_s)
+
+    def claim_next(self, device: str) -> Claim | None:
+        """Claim the most urgent ready job of a device class."""
+        with self._database.write() as session:
+            return jobs.claim_next(
+                session, worker=self._name, device=device, host=self._host, lease_s=self._settings.lease_s
+            )
+
+    def run(self, claim: Claim) -> None:
+        """Run a claimed job and store how it ended; a lost lease stores nothing. Never raises for a job's sake."""
+        log = _log.bind(job=str(claim.id), kind=claim.kind, attempt=claim.attempt)
+        try:
+            self._run(claim)
+        except LeaseLostError:
+            log.warning("lease lost; nothing stored")
+        except CancelledError:
+            self._end(claim, lambda session: commit.cancelled(session, claim))
+        except StoppingError:
+            self._end(claim, lambda session: jobs.give_back(session, claim))
+        except AttemptFailedError as error:
+            log.info("job failed", failure=error.to_json())
+            self._fail(claim, error)
+        except Exception as error:
+            log.exception("worker failed")
+            message = f"The worker failed on this job ({type(error).__name__}: {error}); its log has the details."
+            self._fail(claim, AttemptFailedError(FailureClass.TRANSIENT, "worker-failed", message[:1000]))
+        else:
+            log.info("job ended")
+        ring_released(self._database, self._settings, claim)
+
+    def _run(self, claim: Claim) -> None:
+        with Lease(self._database, claim, lease_s=self._settings.lease_s, stop=self._stop) as lease:
+            if claim.kind == JobKind.EXPAND:
+                with self._database.write() as session:
+                    commit.expanded(session, claim)
+                return
+            if claim.kind == JobKind.CONCLUDE:
+                with self._database.write() as session:
+                    commit.concluded(session, claim)
+                return
+            with self._database.read() as session:
+                work = prepare(session, claim, self._files)
+            if self._reuse(claim, work):
+                return
+            scratch = self._scratch.make(claim.id, claim.attempt)
+            try:
+                self._measure(claim, work, lease, scratch)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _reuse(self, claim: Claim, work: Work) -> bool:
+        """End the job with an earlier measurement of the same thing, if there is one."""
+        with self._database.write() as session:
+            found = earlier(session, work, claim.kind, self._files)
+            if found is None:
+                return False
+            jobs.take_to_finish(session, claim)
+            jobs.succeed(session, claim, measurement_id=found.id)
+        return True
+
+    def _measure(self, claim: Claim, work: Work, lease: Lease, scratch: Path) -> None:
+        if work.fetch is not None:
+            self._ask("fetch", {"subject": work.fetch}, work, lease, scratch, network=True)
+        reply = None
+        if work.request is not None:
+            reply = self._ask(claim.kind, work.request, work, lease, scratch)
+        files = {role: self._files.put(path) for role, path in reply.files.items()} if reply else {}
+        lease.check()
+        try:
+            with self._database.write() as session:
+                self._store(session, claim, work, reply.result if reply else {}, files)
+        except ServiceError as error:
+            raise AttemptFailedError(FailureClass.USAGE, error.slug, error.message) from error
+
+    @staticmethod
+    def _store(session: Any, claim: Claim, work: Work, result: dict[str, Any], files: dict[str, str]) -> None:  # noqa: ANN401
+        if claim.kind == JobKind.CATALOG:
+            commit.catalog(session, claim, result)
+        elif claim.kind == JobKind.COMPARE:
+            commit.compared(session, claim, work, result)
+        else:
+            commit.measurement(session, claim, work, result, files)
+
+    def _ask(  # noqa: PLR0917 - one call site each
+        self,
+        operation: str,
+        request: dict[str, Any],
+        work: Work,
+        lease: Lease,
+        scratch: Path,
+        network: bool = False,  # noqa: FBT001, FBT002
+    ) -> Reply:
+        """Run one operation of the engine to its reply."""
+        document = {"op": operation, "scratch": str(scratch), "network": network, "request": request}
+        stderr = scratch / "engine.log"
+        engine = self._engines.start(document, stderr)
+        limits = Limits(self._settings.engine_timeout_s + work.budget_s, self._settings.engine_memory_bytes)
+        return Watch(engine, work.what, limits, scratch, stderr).wait(check=lease.check, report=lease.report)
+
+    def _fail(self, claim: Claim, error: AttemptFailedError) -> None:
+        attempts = self._settings.max_attempts
+        self._end(claim, lambda session: commit.failed(session, claim, error, max_attempts=attempts))
+
+    def _end(self, claim: Claim, store: Any) -> None:  # noqa: ANN401
+        """Store an end without a result; what cannot be stored is left to the reaper."""
+        try:
+            with self._database.write() as session:
+                store(session)
+        except LeaseLostError:
+            _log.warning("lease lost; nothing stored", job=str(claim.id))
+        except Exception:  # noqa: BLE001 - the lease runs out, and the reaper deals with the job
+            _log.exception("the end of a job could not be stored", job=str(claim.id))
