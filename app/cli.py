@@ -105,7 +105,7 @@ def audit(
     dataset: DatasetName = None,
     policy: PolicyName = "default",
     weights: Annotated[
-        str, typer.Option("--weights", help="Weights tag to pick in each zoo that has it, e.g. none.")
+        str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")
     ] = "default",
     budget: Budget = "60s",
     *,

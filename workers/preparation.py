@@ -14,7 +14,7 @@ from app.db import jobs
 from app.db.tables import Comparison, Measurement
 from app.domain.plan import Scope
 from app.domain.policies import Dimension
-from app.domain.references import FILE
+from app.domain.references import FILE, UNTRAINED
 from app.domain.states import FailureClass, JobKind, State
 from workers import environment
 from workers.failures import AttemptFailedError
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 """Version of what the operations do; a measurement of another version is not used again."""
-
-_UNFETCHED = frozenset({"none", "placeholder"})
-"""Weights tags that need no download: random weights, and the networks inside the onnx package."""
 
 _BATCH = 32
 _LEAST_TIMED = 2
@@ -93,7 +90,7 @@ def _inspect(session: Session, claim: Claim, files: FileStore) -> Work:
         protocol,
         measurement_key("inspect", subject["ref"], protocol),
         reusable=own_content,
-        fetch=subject if own_content and subject["weights"] not in _UNFETCHED and not _is_light(subject) else None,
+        fetch=subject if own_content and subject["weights"] not in UNTRAINED and not _is_light(subject) else None,
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.dependencies import Cursor, Limit, OfCaller, OfSettings, Reading, Writing
 from app.api.models import Asked, PageOf, Progress, Stateful, Words
 from app.api.problems import responses
+from app.domain.plan import DEFAULT_WEIGHTS
 from app.queue import ring
 from app.services import audits
 
@@ -29,11 +30,12 @@ class AuditRequest(Asked):
         default_factory=list, max_length=1000, description="Architecture keys or names, with wildcards. Default: all."
     )
     weights: str = Field(
-        default=audits.DEFAULT_WEIGHTS,
+        default=DEFAULT_WEIGHTS,
         min_length=1,
         max_length=200,
         pattern=r"^[^\x00]*$",
-        description="Weights tag to pick where a zoo has it; elsewhere, and with `default`, the zoo's default.",
+        description="Weights tag to pick, or each zoo's `default`. `none` is whatever needs no download. Listings of "
+        "other tags are left out.",
     )
 
 

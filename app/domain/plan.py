@@ -178,16 +178,21 @@ class Candidate:
     default: bool
 
 
-def pick(candidates: Iterable[Candidate], weights: str) -> dict[str, list[Candidate]]:
-    """Pick one listing a zoo and architecture key: its ``weights`` tag if it has that, else its default.
+DEFAULT_WEIGHTS = "default"
+"""Asks each zoo for its own default tag."""
 
-    ``weights`` is ``default`` or a tag such as ``none``, for which every untrained tag will do. Returns the picked
-    ones by architecture key, keys that only one zoo has left out, in the order of the keys.
+
+def pick(candidates: Iterable[Candidate], weights: str) -> dict[str, list[Candidate]]:
+    """Pick one listing a zoo and architecture key, of the weights tag asked for.
+
+    ``weights`` is ``default`` (the zoo's own default, else any), ``none`` (nothing trained, nothing to download) or
+    another tag; listings of other tags are left out. Returns the picked ones by architecture key, keys that only one
+    zoo has left out, in the order of the keys.
     """
     best: dict[tuple[str, str], Candidate] = {}
     for candidate in candidates:
         place = (candidate.architecture, candidate.subject.zoo)
-        if place not in best or _rank(candidate, weights) > _rank(best[place], weights):
+        if _has(candidate, weights) and (place not in best or _rank(candidate) > _rank(best[place])):
             best[place] = candidate
     groups: dict[str, list[Candidate]] = defaultdict(list)
     for (architecture, _), candidate in sorted(best.items()):
@@ -195,11 +200,15 @@ def pick(candidates: Iterable[Candidate], weights: str) -> dict[str, list[Candid
     return {key: group for key, group in groups.items() if len(group) > 1}
 
 
-def _rank(candidate: Candidate, weights: str) -> tuple[bool, bool, int]:
+def _has(candidate: Candidate, weights: str) -> bool:
     tag = candidate.subject.weights
-    asked = tag == weights or (weights == NO_WEIGHTS and tag in UNTRAINED)
+    return weights in (DEFAULT_WEIGHTS, tag) or (weights == NO_WEIGHTS and tag in UNTRAINED)
+
+
+def _rank(candidate: Candidate) -> tuple[bool, bool, int]:
+    trained = candidate.subject.weights not in UNTRAINED
     # Of names that tie, the shortest is the zoo's plain spelling.
-    return (asked, candidate.default, -len(candidate.subject.name))
+    return (trained, candidate.default, -len(candidate.subject.name))
 
 
 def pairs(group: Sequence[Candidate]) -> list[tuple[Candidate, Candidate]]:

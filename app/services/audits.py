@@ -8,7 +8,7 @@ from app.db import audits, jobs, progress
 from app.db.tables import Audit
 from app.domain.ids import new_id
 from app.domain.numbers import finite
-from app.domain.plan import JobSpec
+from app.domain.plan import DEFAULT_WEIGHTS, JobSpec
 from app.domain.policies import Dimension
 from app.domain.references import FILE, NO_WEIGHTS
 from app.domain.states import FINAL, JobKind, State
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.settings import Settings
-
-DEFAULT_WEIGHTS = "default"
 
 
 def submit(session: Session, settings: Settings, request: dict[str, Any], caller: Caller | None = None) -> Submitted:
