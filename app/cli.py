@@ -104,9 +104,7 @@ def audit(
     dimension: Dimensions = None,
     dataset: DatasetName = None,
     policy: PolicyName = "default",
-    weights: Annotated[
-        str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")
-    ] = "default",
+    weights: Annotated[str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")] = "default",
     budget: Budget = "60s",
     *,
     as_json: AsJson = False,

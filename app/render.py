@@ -229,35 +229,29 @@ def _ranked_architecture(found: list[dict[str, Any]], answers: dict[str, dict[st
         "A",
         "B",
         "structural>r",
-        "parameters A>r",
-        "parameters B>r",
-        "GFLOPs A>r",
-        "GFLOPs B>r",
-        "first differences",
+        "parameters A, B>r",
+        "GFLOPs A, B>r",
+        "what differs, A → B",
         "verdict",
     )
     for item in found:
         block = answers[item["comparison_id"]]["architecture"]
+        sizes = [block[side].get("parameters") for side in ("a", "b")]
+        flops = [block[side].get("flops") for side in ("a", "b")]
         table.add_row(
             item["architecture"],
             item["a_ref"],
             item["b_ref"],
             count(item["effect"]),
-            count(block["a"].get("parameters")),
-            count(block["b"].get("parameters")),
-            _giga(block["a"].get("flops")),
-            _giga(block["b"].get("flops")),
-            first_differences(block["differences"]),
+            "\n".join(count(size) for size in sizes),
+            "\n".join("-" if value is None else f"{value / 1e9:.3g}" for value in flops),
+            "\n".join(first_differences(block["differences"])),
             word(block["verdict"]),
         )
     return table
 
 
-def _giga(value: float | None) -> str:
-    return "-" if value is None else f"{value / 1e9:.2f}"
-
-
-def first_differences(differences: Sequence[dict[str, Any]], most: int = 3) -> str:
+def first_differences(differences: Sequence[dict[str, Any]], most: int = 3) -> list[str]:
     """Say the gravest differences in a few words, alike ones counted together."""
     counted: dict[str, int] = {}
     for severity in ("structural", "interface", "numeric", "cosmetic"):
@@ -267,19 +261,26 @@ def first_differences(differences: Sequence[dict[str, Any]], most: int = 3) -> s
                 counted[words] = counted.get(words, 0) + item.get("repeats", 1)
     parts = [f"{number}× {words}" if number > 1 else words for words, number in list(counted.items())[:most]]
     if len(counted) > most:
-        parts.append(f"{len(counted) - most} more kinds")
-    return "; ".join(parts)
+        parts.append(f"and {len(counted) - most} more")
+    return parts
 
 
 def _in_words(item: dict[str, Any]) -> str:
     a, b = item.get("a"), item.get("b")
     if a and b:
-        name = item.get("attribute") or item["kind"]
         if a.get("op") != b.get("op"):
             return f"{a.get('op')} → {b.get('op')}"
-        return f"{a.get('op')} {name} {a.get('value')} → {b.get('value')}"
+        what = item.get("attribute") or item["kind"]
+        return f"{a.get('op')} {what} {_brief(a.get('value'))} → {_brief(b.get('value'))}"
     side = a or b or {}
     return f"{side.get('op')} only in {'A' if a else 'B'}"
+
+
+def _brief(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    # A list whose numbers are all the same, such as a square kernel, needs only one of them.
+    if isinstance(value, list) and value and all(item == value[0] for item in value):
+        return str(value[0])
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _ranked_accuracy(found: list[dict[str, Any]], _answers: dict[str, dict[str, Any]]) -> Table:
@@ -322,12 +323,11 @@ def _ranked_latency(found: list[dict[str, Any]], _answers: dict[str, dict[str, A
         "operating point",
         "A ms>r",
         "B ms>r",
-        "A against B>r",
+        "A / B>r",
         "95 % interval>r",
         "verdict",
     )
     for item in found:
-        ends = None if item["ci95"] is None else [100 * end for end in item["ci95"]]
         table.add_row(
             item["architecture"],
             item["a_ref"],
@@ -335,8 +335,8 @@ def _ranked_latency(found: list[dict[str, Any]], _answers: dict[str, dict[str, A
             item["metric"].removeprefix("latency "),
             milliseconds(item["a"]),
             milliseconds(item["b"]),
-            signed_per_cent(item["effect"]),
-            interval(ends, "{:+.1f}"),
+            "-" if item["effect"] is None else f"{1 + item['effect']:.3f}",
+            interval(None if item["ci95"] is None else [1 + end for end in item["ci95"]]),
             word(item["details"].get("verdict")),
         )
     return table

@@ -67,8 +67,11 @@ class Finding:
 
     @property
     def magnitude(self) -> float:
-        """Size of the effect for ranking; a ratio counts the same in both directions."""
-        if self.effect is None or math.isnan(self.effect):
+        """Size of the effect for ranking; a ratio counts the same in both directions.
+
+        Without an interval there is no evidence of any effect, however large the number looks.
+        """
+        if self.effect is None or self.ci95 is None or math.isnan(self.effect):
             return 0.0
         if self.dimension is Dimension.LATENCY:
             return max(1 + self.effect, 1 / (1 + self.effect)) - 1 if self.effect > -1 else math.inf

@@ -76,7 +76,7 @@ def test_a_dimension_that_could_not_be_measured_says_why(answer):
 
 
 def test_alike_differences_are_counted_together(answer):
-    assert render.first_differences(answer["architecture"]["differences"]) == "25× Conv strides [1, 1] → [2, 2]"
+    assert render.first_differences(answer["architecture"]["differences"]) == ["25× Conv strides 1 → 2"]
 
 
 def test_first_differences_name_the_gravest_first():
@@ -84,4 +84,4 @@ def test_first_differences_name_the_gravest_first():
         {"kind": "inserted", "severity": "cosmetic", "a": None, "b": {"op": "Identity", "value": None}},
         {"kind": "removed", "severity": "structural", "a": {"op": "LRN", "value": None}, "b": None},
     ]
-    assert render.first_differences(differences) == "LRN only in A; Identity only in B"
+    assert render.first_differences(differences) == ["LRN only in A", "Identity only in B"]

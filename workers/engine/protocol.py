@@ -73,7 +73,7 @@ class Progress(Protocol):
         """Say that ``done`` of ``total`` steps are finished and what is under way."""
 
 
-def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value, and not yet one
+def finite(value: Any) -> Any:
     """Replace every float that is not finite by ``{"value": null, "kind": "nan" | "+inf" | "-inf"}``, recursively."""
     if isinstance(value, float) and not math.isfinite(value):
         kind = "nan" if math.isnan(value) else ("+inf" if value > 0 else "-inf")

@@ -133,7 +133,7 @@ def _needleman_wunsch(
     return pairs
 
 
-def _score_matrix(a: CanonicalGraph, b: CanonicalGraph, ids_a: list[int], ids_b: list[int]) -> Any:  # noqa: ANN401
+def _score_matrix(a: CanonicalGraph, b: CanonicalGraph, ids_a: list[int], ids_b: list[int]) -> Any:
     """Return a function from row to that row's scores; equal nodes share one computed row."""
     kinds_b: dict[tuple[str, tuple[int, ...]], int] = {}
     column_kind = np.array([kinds_b.setdefault(_label(b.nodes[item]), len(kinds_b)) for item in ids_b])
@@ -141,7 +141,7 @@ def _score_matrix(a: CanonicalGraph, b: CanonicalGraph, ids_a: list[int], ids_b:
     ordered = [examples[kind] for kind in range(len(examples))]
     rows: dict[tuple[str, tuple[int, ...]], Any] = {}
 
-    def row(index: int) -> Any:  # noqa: ANN401  (a float32 array)
+    def row(index: int) -> Any:
         node = a.nodes[ids_a[index]]
         key = _label(node)
         if key not in rows:

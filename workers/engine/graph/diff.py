@@ -214,7 +214,7 @@ def _first_input(graph: CanonicalGraph) -> Node | None:
     return next((node for node in graph.nodes if node.op == INPUT), None)
 
 
-def _side(node: Node | None, value: Any) -> dict[str, Any] | None:  # noqa: ANN401  (any attribute value)
+def _side(node: Node | None, value: Any) -> dict[str, Any] | None:
     return None if node is None else {"node": node.source, "op": node.op, "value": value}
 
 

@@ -20,7 +20,7 @@ EXPORT_OPSET = 20
 """The opset of exported files: the canonical form's own, so that nothing has to be converted."""
 
 
-def export_module(module: Any, input_shape: Sequence[int], path: Path) -> None:  # noqa: ANN401  (torch is imported late)
+def export_module(module: Any, input_shape: Sequence[int], path: Path) -> None:
     """Write a module in inference mode to one ONNX file with its weights inside.
 
     ``input_shape`` is that of one batch, as the module takes it (NCHW, or NHWC for a channels-last Keras model); all
@@ -55,7 +55,7 @@ def export_module(module: Any, input_shape: Sequence[int], path: Path) -> None: 
         ) from error
 
 
-def _tidy(model: Any) -> None:  # noqa: ANN401  (an onnx_ir.Model)
+def _tidy(model: Any) -> None:
     """Remove what the unoptimised export computes at every call, so that onnxruntime can fuse as usual.
 
     Without this a bias of zeros is expanded from the input's type in front of every convolution, and onnxruntime no
@@ -74,7 +74,7 @@ def _reason(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
-def _name_keras_weights(module: Any, model: Any) -> None:  # noqa: ANN401  (a module, and an onnx_ir.Model)
+def _name_keras_weights(module: Any, model: Any) -> None:
     """Give the weights of a Keras model their variables' paths.
 
     Keras variables are no torch parameters, so the exporter calls them ``lifted_tensor_0`` and so on; the memory that

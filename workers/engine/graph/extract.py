@@ -91,7 +91,7 @@ def _node(number: int, node: ir.Node, places: dict[int, tuple[int, int]], batch:
 
 
 @cache
-def _schema(op: str) -> Any:  # noqa: ANN401  (an untyped object of the onnx package)
+def _schema(op: str) -> Any:
     return onnx.defs.get_schema(op)
 
 
@@ -109,7 +109,7 @@ def _attributes(node: ir.Node) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in _IRRELEVANT and value not in (None, [], "")}
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  (an attribute's value is of any kind)
+def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, float):

@@ -28,7 +28,7 @@ def load(subject: dict[str, Any]) -> Model:
     return zoo.load(listing)
 
 
-def module_of(subject: dict[str, Any]) -> Any:  # noqa: ANN401 - torch is not imported here
+def module_of(subject: dict[str, Any]) -> Any:
     """Load a subject as a ``torch.nn.Module``; raises UsageError when its zoo publishes a file instead."""
     model = load(subject)
     if model.module is None:

@@ -91,7 +91,7 @@ def check_onnx(path: Path) -> None:
             _check_external(path, tensor)
 
 
-def _graphs(model: Any) -> Iterator[Any]:  # noqa: ANN401  (a framework's object)
+def _graphs(model: Any) -> Iterator[Any]:
     """Yield the main graph, every function body and every subgraph. No recursion: nesting depth is the file's word."""
     waiting = [model.graph, *model.functions]
     while waiting:
@@ -104,7 +104,7 @@ def _graphs(model: Any) -> Iterator[Any]:  # noqa: ANN401  (a framework's object
                 waiting.extend(attribute.graphs)
 
 
-def _check_operators(path: Path, model: Any) -> None:  # noqa: ANN401  (a framework's object)
+def _check_operators(path: Path, model: Any) -> None:
     """Refuse nodes of a domain that neither the standard nor a function in the file defines."""
     functions = {(function.domain, function.name) for function in model.functions}
     for graph in _graphs(model):
@@ -117,7 +117,7 @@ def _check_operators(path: Path, model: Any) -> None:  # noqa: ANN401  (a framew
                 )
 
 
-def _tensors(model: Any) -> Iterator[Any]:  # noqa: ANN401  (a framework's object)
+def _tensors(model: Any) -> Iterator[Any]:
     """Yield every tensor of the model."""
     for graph in _graphs(model):
         # Function bodies have no initializers.
@@ -131,7 +131,7 @@ def _tensors(model: Any) -> Iterator[Any]:  # noqa: ANN401  (a framework's objec
                 yield from attribute.tensors
 
 
-def _check_external(path: Path, tensor: Any) -> None:  # noqa: ANN401  (a framework's object)
+def _check_external(path: Path, tensor: Any) -> None:
     """Refuse external data outside the model's folder, and data that is not there."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")

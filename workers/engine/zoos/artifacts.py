@@ -67,7 +67,7 @@ def of_state(state: Mapping[str, Any]) -> Artifact:
     return Artifact(digest.hexdigest(), 8 + len(text) + offset, "safetensors")
 
 
-def _bytes(tensor: Any) -> Any:  # noqa: ANN401  (a framework's object)
+def _bytes(tensor: Any) -> Any:
     """Return a tensor's memory, row by row, as a buffer."""
     import torch  # ONNX-only environments have none
 

@@ -80,7 +80,7 @@ class KerasZoo:
 
         download = file_utils.get_file
 
-        def stop_after(*args: Any, **kwargs: Any) -> str:  # noqa: ANN401  (a framework's object)
+        def stop_after(*args: Any, **kwargs: Any) -> str:
             raise _Found(Path(download(*args, **kwargs)))
 
         try:
@@ -101,7 +101,7 @@ class KerasZoo:
         notes: list[str] = []
         read: list[Path] = []
 
-        def from_cache(fname: str, *_: Any, file_hash: str | None = None, **__: Any) -> str:  # noqa: ANN401  (a framework's object)
+        def from_cache(fname: str, *_: Any, file_hash: str | None = None, **__: Any) -> str:
             path = _folder() / fname
             if not path.is_file():
                 missing: TransientError = not_cached(listing, _folder())
@@ -118,7 +118,7 @@ class KerasZoo:
         parameters, buffers = keras_models.counts(model)
         return Model(listing, artifact, contract, module=model, parameters=parameters, buffers=buffers, notes=notes)
 
-    def _construct(self, listing: Listing, get_file: Callable[..., str]) -> Any:  # noqa: ANN401  (a framework's object)
+    def _construct(self, listing: Listing, get_file: Callable[..., str]) -> Any:
         """Call the constructor with ``get_file`` in the place of Keras' download."""
         from workers.engine.zoos.keras_models import import_keras
         from workers.engine.zoos.replaced import replaced

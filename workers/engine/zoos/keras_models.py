@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _KERNEL_RANK = 2
 
 
-def import_keras() -> Any:  # noqa: ANN401  (a framework's object)
+def import_keras() -> Any:
     """Import Keras on its torch backend; raises UsageError when this process already has it on another."""
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "torch"
@@ -46,7 +46,7 @@ def _construction(layout: str) -> Iterator[None]:
     keras.config.set_image_data_format("channels_first" if layout == "nchw" else "channels_last")
     random = keras.src.backend.random
 
-    def zeros(shape: Any, *_: Any, dtype: Any = None, **__: Any) -> Any:  # noqa: ANN401  (a framework's object)
+    def zeros(shape: Any, *_: Any, dtype: Any = None, **__: Any) -> Any:
         return keras.ops.zeros(shape, dtype=dtype or "float32")
 
     try:
@@ -61,7 +61,7 @@ def _construction(layout: str) -> Iterator[None]:
         keras.config.set_image_data_format(before)
 
 
-def build(listing: Listing, layout: str, make: Callable[[], Any], *, loads: bool = False) -> Any:  # noqa: ANN401  (a framework's object)
+def build(listing: Listing, layout: str, make: Callable[[], Any], *, loads: bool = False) -> Any:
     """Run a constructor with its random draws replaced by seeded values; raises SubjectError when it fails.
 
     ``loads`` says that the constructor loads weights itself, which stay as they are.
@@ -83,7 +83,7 @@ def build(listing: Listing, layout: str, make: Callable[[], Any], *, loads: bool
     return model
 
 
-def fill(model: Any) -> None:  # noqa: ANN401  (a framework's object)
+def fill(model: Any) -> None:
     """Give all variables that a draw would have filled (they are zero now) their seeded values.
 
     Kernels have the output last in Keras, so fan-in is the product of the other axes; a depthwise kernel of
@@ -108,14 +108,14 @@ def fill(model: Any) -> None:  # noqa: ANN401  (a framework's object)
             draw(value, math.prod(axes) / scale, generator)
 
 
-def counts(model: Any) -> tuple[int, int]:  # noqa: ANN401  (a framework's object)
+def counts(model: Any) -> tuple[int, int]:
     """Count (trainable elements, floating-point elements that training does not update by gradient)."""
     trainable = {id(variable) for variable in model.trainable_variables}
     sizes = [(id(v) in trainable, v.value.numel()) for v in model.variables if v.value.is_floating_point()]
     return sum(size for is_trainable, size in sizes if is_trainable), sum(size for yes, size in sizes if not yes)
 
 
-def memory_artifact(model: Any) -> Artifact:  # noqa: ANN401  (a framework's object)
+def memory_artifact(model: Any) -> Artifact:
     """Return the artifact of a Keras model in memory: its variables by path."""
     # The states of dropout's generators are random, and no part of what the model computes.
     kept = [variable for variable in model.variables if variable.name != "seed_generator_state"]

@@ -55,7 +55,7 @@ class _SkipDraws(TorchFunctionMode):
         # Kept alive: the address of a freed tensor could be given to one that must not be filled.
         self._kept: list[torch.UntypedStorage] = []
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401  (a framework's object)
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         in_init = getattr(func, "__module__", "") == "torch.nn.init" and name in _DRAWS_IN_INIT
@@ -63,7 +63,7 @@ class _SkipDraws(TorchFunctionMode):
             return self.skip(args[0] if args else kwargs["tensor"])
         return func(*args, **kwargs)
 
-    def skip(self, tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:  # noqa: ANN401  (a framework's object)
+    def skip(self, tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         """Stand in for a draw: zeros, so that no library code meets uninitialised memory."""
         storage = tensor.untyped_storage()
         self._kept.append(storage)

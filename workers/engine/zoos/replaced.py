@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:  # noqa: ANN401  (a framework's object)
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Set ``owner.name`` to ``value`` inside, and back afterwards. Not for threads: the engine has one."""
     before = getattr(owner, name)
     setattr(owner, name, value)

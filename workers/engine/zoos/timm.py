@@ -145,7 +145,7 @@ def _tags(name: str) -> list[str]:
     return sorted(tags, key=lambda tag: tag != first)
 
 
-def _config(name: str, tag: str) -> Any:  # noqa: ANN401  (a framework's object)
+def _config(name: str, tag: str) -> Any:
     """Return the pretrained configuration of a tag; of the default tag for ``none``."""
     from timm.models import get_pretrained_cfg
     from timm.models._pretrained import PretrainedCfg
@@ -154,7 +154,7 @@ def _config(name: str, tag: str) -> Any:  # noqa: ANN401  (a framework's object)
     return get_pretrained_cfg(full) or PretrainedCfg(architecture=name)
 
 
-def _contract(name: str, tag: str, config: Any) -> Contract:  # noqa: ANN401  (a framework's object)
+def _contract(name: str, tag: str, config: Any) -> Contract:
     """Turn ``resolve_data_config`` into a contract, as ``timm.data.transforms_imagenet_eval`` would apply it."""
     from timm.data import resolve_data_config
 
@@ -177,7 +177,7 @@ def _contract(name: str, tag: str, config: Any) -> Contract:  # noqa: ANN401  (a
     return replace(contract, resize=resize, crop=(height, width))
 
 
-def _hub_files(config: Any) -> list[str]:  # noqa: ANN401  (a framework's object)
+def _hub_files(config: Any) -> list[str]:
     """File names that timm tries on the hub, in its order: safetensors first."""
     from timm.models import _hub
 
@@ -214,7 +214,7 @@ def _folder(listing: Listing) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _download_from_hub(config: Any) -> Path:  # noqa: ANN401  (a framework's object)
+def _download_from_hub(config: Any) -> Path:
     """Download the first of timm's file names that the hub has."""
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from timm.models import _hub

@@ -136,14 +136,14 @@ def _names() -> list[str]:
 
 
 @cache
-def _enum(name: str) -> Any:  # noqa: ANN401  (a framework's object)
+def _enum(name: str) -> Any:
     """Return the weights enum of a model."""
     from torchvision.models import get_model_weights
 
     return get_model_weights(name)
 
 
-def _member(name: str, tag: str) -> Any:  # noqa: ANN401  (a framework's object)
+def _member(name: str, tag: str) -> Any:
     """Return the weights of a tag; the default's for ``none``, which has their input."""
     return _enum(name).DEFAULT if tag == NO_WEIGHTS else _enum(name)[tag]
 
@@ -160,7 +160,7 @@ def _cached(listing: Listing) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(_enum(listing.name)[listing.weights].url).name
 
 
-def _contract(member: Any) -> Contract:  # noqa: ANN401  (a framework's object)
+def _contract(member: Any) -> Contract:
     """Read the contract of a weights enum's transform."""
     transform = member.transforms()
     (crop,) = transform.crop_size
@@ -178,7 +178,7 @@ def _contract(member: Any) -> Contract:  # noqa: ANN401  (a framework's object)
     )
 
 
-def _claims(member: Any, *, random: bool) -> tuple[Claim, ...]:  # noqa: ANN401  (a framework's object)
+def _claims(member: Any, *, random: bool) -> tuple[Claim, ...]:
     """Read the claims of a weights enum's metadata; those about the architecture alone when ``random``."""
     meta, source = member.meta, f"torchvision.models.{member}.meta"
     claims = [Claim("parameters", float(meta["num_params"]), source), Claim("macs", meta["_ops"] * 1e9, source)]

@@ -79,7 +79,7 @@ def owner(value: ir.Value | None) -> str | None:
     return None
 
 
-def attribute(node: ir.Node, name: str, default: Any = None) -> Any:  # noqa: ANN401  (an attribute is of any kind)
+def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
     """Value of an attribute, sequences as tuples, or the default."""
     found = node.attributes.get(name)
     if found is None:
