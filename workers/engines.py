@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 WARM = frozenset({"inspect", "predict", "latency"})
-"""Operations that need the frameworks; the others start faster without them."""
+"""Operations that run models; the others start faster without a framework."""
+
+_FILE_ZOOS = frozenset({"onnx", "file"})
+"""Zoos whose models are files, which no framework has to build."""
 
 _EXIT_WAIT_S = 10.0
 
@@ -233,6 +236,12 @@ class TemplateEngines:
             self._stop()
 
 
+def _needs_framework(request: dict[str, Any]) -> bool:
+    """Whether a model has to be built; starting the template takes longer than all the rest of a small file."""
+    subjects = [entry["subject"] for entry in request.get("entries", ())] or [request.get("subject", {})]
+    return any(subject.get("zoo") not in _FILE_ZOOS for subject in subjects)
+
+
 class EngineChoice:
     """Starts each operation the way that is fastest for it."""
 
@@ -242,7 +251,8 @@ class EngineChoice:
 
     def start(self, document: dict[str, Any], stderr: Path) -> RunningEngine:
         """Start an engine on one request; what it prints goes to the file ``stderr``."""
-        way: Engines = self.template if document["op"] in WARM else self._plain
+        warm = document["op"] in WARM and (self.template.pid is not None or _needs_framework(document["request"]))
+        way: Engines = self.template if warm else self._plain
         return way.start(document, stderr)
 
     def close(self) -> None:

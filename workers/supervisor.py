@@ -24,7 +24,10 @@ from workers.watch import Limits, Watch
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Callable
     from pathlib import Path
+
+    from sqlalchemy.orm import Session
 
     from app.db.jobs import Claim
     from app.db.session import Database
@@ -131,7 +134,7 @@ class Supervisor:
             raise AttemptFailedError(FailureClass.USAGE, error.slug, error.message) from error
 
     @staticmethod
-    def _store(session: Any, claim: Claim, work: Work, result: dict[str, Any], files: dict[str, str]) -> None:  # noqa: ANN401
+    def _store(session: Session, claim: Claim, work: Work, result: dict[str, Any], files: dict[str, str]) -> None:
         if claim.kind == JobKind.CATALOG:
             commit.catalog(session, claim, result)
         elif claim.kind == JobKind.COMPARE:
@@ -159,7 +162,7 @@ class Supervisor:
         attempts = self._settings.max_attempts
         self._end(claim, lambda session: commit.failed(session, claim, error, max_attempts=attempts))
 
-    def _end(self, claim: Claim, store: Any) -> None:  # noqa: ANN401
+    def _end(self, claim: Claim, store: Callable[[Session], Any]) -> None:
         """Store an end without a result; what cannot be stored is left to the reaper."""
         try:
             with self._database.write() as session:

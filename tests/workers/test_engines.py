@@ -71,3 +71,18 @@ def test_no_framework_is_imported_outside_the_engine(module):
     code = f"import sys, {module}; print(*({{'torch', 'onnx', 'onnxruntime', 'keras', 'timm'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_file_needs_no_framework_until_the_template_is_warm(tmp_path, subject):
+    from workers.engines import EngineChoice
+
+    engines = EngineChoice()
+    try:
+        absent = {"ref": "file:x", "zoo": "file", "name": str(tmp_path / "x.onnx"), "weights": None, "folder": None}
+        cold = engines.start(request_for("inspect", tmp_path, {"subject": absent}), tmp_path / "log")
+        assert engines.template.pid is None
+        cold.close()
+        engines.start(request_for("inspect", tmp_path, {"subject": subject("hangs")}), tmp_path / "log").close()
+        assert engines.template.pid is not None
+    finally:
+        engines.close()
