@@ -35,7 +35,7 @@ digits: $(INSTALLED) ## Train the two digits zoos (skips what is trained already
 .PHONY: audit
 audit: digits ## Audit four zoos and the two digits zoos; print the ranked discrepancies
 	$(BIN)/zooaudit audit $(ZOOS:%=--zoo %) $(MODELS:%=--model %) \
-	  --dimension architecture --dimension latency --weights none --budget 15s
+	  --dimension architecture --dimension latency --weights none --budget 25s
 	$(BIN)/zooaudit audit --zoo digits-torch --zoo digits-keras --dataset digits --budget 10s
 
 .PHONY: serve
