@@ -257,7 +257,7 @@ def test_a_session_whose_control_moved_is_measured_once_more(
         return asked[-1]
 
     monkeypatch.setattr(Group, "void", moved)
-    session = run([onnx_entry("a", chain(10)), onnx_entry("b", chain(20))], budget_s=5.0, margin=0.2)
+    session = run([onnx_entry("a", chain(10)), onnx_entry("b", chain(20))], budget_s=30.0, margin=0.5)
     (point,) = session.to_json()["operating_points"]
     assert point["attempts"] == 2
     session.write_samples(tmp_path / "samples.npz")
