@@ -86,3 +86,16 @@ def test_a_file_needs_no_framework_until_the_template_is_warm(tmp_path, subject)
         assert engines.template.pid is not None
     finally:
         engines.close()
+
+
+def test_a_missing_package_is_named_with_what_to_install(tmp_path):
+    code = "import sys; sys.modules['onnx_ir'] = None; from workers.engine.serve import serve; sys.exit(serve())"
+    subject = {"ref": "file:x", "zoo": "file", "name": str(tmp_path / "x.onnx"), "weights": None, "folder": None}
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process.stdin.write(json.dumps(request_for("inspect", tmp_path, {"subject": subject})) + "\n")
+    process.stdin.flush()
+    reply = json.loads(process.stdout.readline())
+    process.wait(timeout=20)
+    assert (reply["class"], reply["code"]) == ("usage", "not-installed")
+    assert "onnx_ir" in reply["message"]
+    assert "zooaudit[keras]" in reply["message"]

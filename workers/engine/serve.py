@@ -102,6 +102,12 @@ def _failure(error: BaseException) -> EngineError:
         return OutOfMemoryError(
             "out-of-memory", "The model needs more memory than this process may have; raise the limit or leave it out."
         )
+    if isinstance(error, ModuleNotFoundError):
+        return UsageError(
+            "not-installed",
+            f"The package {error.name} is not installed where models are measured; install zooaudit there with its "
+            "extra keras: pip install 'zooaudit[keras]'.",
+        )
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return TransientError("disk-full", f"The disk is full ({error}); make room, it is tried again.")
     return SubjectError("engine-failed", f"{type(error).__name__}: {error}"[:_REASON_LENGTH])
