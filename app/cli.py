@@ -106,10 +106,13 @@ def audit(
     policy: PolicyName = "default",
     weights: Annotated[str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")] = "default",
     budget: Budget = "60s",
+    report: Annotated[Path | None, typer.Option("--report", help="Also write the tables to this HTML file.")] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Compare same-named models zoo against zoo; print the largest discrepancies."""
+    if report is not None and not report.absolute().parent.is_dir():
+        raise typer.BadParameter(f"the folder of {report} does not exist; make it first.")
     request = {
         "zoos": zoo,
         "models": model or [],
@@ -123,13 +126,15 @@ def audit(
         found = service.audit(request)
         if found["state"] != "succeeded":
             _fail((found.get("error") or {}).get("message") or f"The audit was {found['state']}.", found, as_json)
-        if as_json:
-            _print_json({**found, "findings": service.findings(found["id"])})
-            return
         from app import render
 
-        ranked, answers = service.ranked(found["id"])
-        render.console().print(render.audit(found, ranked, answers))
+        tables = render.audit(found, *service.ranked(found["id"]))
+        if report is not None:
+            render.write_html(tables, report)
+        if as_json:
+            _print_json({**found, "findings": service.findings(found["id"])})
+        else:
+            render.console().print(tables)
 
 
 @datasets.command("add")

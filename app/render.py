@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from app.errors import InvalidError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from rich.console import RenderableType
 
 MOST_DIFFERENCES = 20
 """Lines of an architecture's difference list before a person is sent to the JSON."""
+
+_PAGE_WIDTH = 200
 
 _COLOURS = {
     "interchangeable": "green",
@@ -44,6 +50,16 @@ def console(*, stderr: bool = False) -> Console:
     if not found.is_terminal:
         found = Console(stderr=stderr, highlight=False, width=160)
     return found
+
+
+def write_html(renderable: RenderableType, path: Path) -> None:
+    """Write what a terminal would show as an HTML page; raises InvalidError when the file cannot be written."""
+    page = Console(record=True, highlight=False, width=_PAGE_WIDTH, file=io.StringIO())
+    page.print(renderable)
+    try:
+        page.save_html(str(path))
+    except OSError as error:
+        raise InvalidError(f"The report cannot be written: {error}.") from error
 
 
 def word(value: str | None) -> Text:

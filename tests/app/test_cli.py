@@ -147,6 +147,29 @@ def test_data_sets_are_added_and_listed(zooaudit, tmp_path):
     assert names == ["digits", "mine"]
 
 
+def test_an_audit_of_two_folders_ranks_what_differs(environment, zooaudit, tmp_path):
+    manifest = '[models.net]\nframework = "onnx"\nweights = { v1 = "net.onnx" }\n'
+    for name, stride in (("first", 1), ("second", 2)):
+        folder = tmp_path / "zoos" / name
+        folder.mkdir(parents=True)
+        (folder / "zoo.toml").write_text(manifest)
+        network(folder / "net.onnx", stride)
+    environment["ZOOAUDIT_LOCAL_ZOOS"] = str(tmp_path / "zoos")
+    words = ["audit", "--zoo", "first", "--zoo", "second", "--dimension", "architecture"]
+    shown = zooaudit(*words, "--report", str(tmp_path / "report.html"))
+    assert shown.returncode == 0, shown.stderr
+    for text in (shown.stdout, (tmp_path / "report.html").read_text()):
+        assert "first:net@v1" in text
+        assert "Conv strides 1 → 2" in text
+    answer = json.loads(zooaudit(*words, "--json").stdout)
+    assert answer["summary"]["verdicts"] == {"not_interchangeable": 1}
+    (structure,) = [item for item in answer["findings"] if item["metric"] == "structure"]
+    assert (structure["effect"], structure["verdict"]) == (1, "outside")
+    nowhere = zooaudit(*words, "--report", str(tmp_path / "absent" / "report.html"))
+    assert nowhere.returncode == 2
+    assert "make it first" in " ".join(nowhere.stderr.split())
+
+
 def test_serve_answers_with_a_worker_beside_it(environment, tmp_path):
     a, b = network(tmp_path / "a.onnx", 1), network(tmp_path / "b.onnx", 2)
     with socket.create_server(("127.0.0.1", 0)) as free:
