@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import and_, case, func, or_, select
 
 from app.db import jobs
 from app.db.tables import Job, JobNeed
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 def progress(session: Session, roots: Sequence[uuid.UUID]) -> dict[str, Any]:
     """Return ``{"done", "total", "message"}`` of these jobs and all that they need.
 
-    ``message`` says what one running job is at, or is None when nothing runs.
+    ``message`` says what one running job is at, else why one waits to be tried again; None when neither is so.
     """
     reached = jobs.reached(roots)
     ended = func.sum(case((Job.state.in_(FINAL), 1), else_=0))
     total, done = session.execute(select(func.count(), ended).where(Job.id.in_(select(reached.c.id)))).one()
+    running = Job.state == State.RUNNING
     current = session.scalar(
         select(Job)
-        .where(Job.id.in_(select(reached.c.id)), Job.state == State.RUNNING)
-        .order_by(Job.started_at.desc())
+        .where(Job.id.in_(select(reached.c.id)), or_(running, and_(Job.state == State.QUEUED, Job.error.is_not(None))))
+        .order_by(running.desc(), Job.started_at.desc())
         .limit(1)
     )
     return {"done": done or 0, "total": total, "message": None if current is None else _message(current)}
@@ -36,6 +37,8 @@ def progress(session: Session, roots: Sequence[uuid.UUID]) -> dict[str, Any]:
 
 def _message(job: Job) -> str:
     subject = (job.payload.get("listing") or {}).get("ref") or job.payload.get("zoo") or ""
+    if job.state == State.QUEUED:
+        return f"{job.kind} {subject} is tried again: {(job.error or {}).get('message', '')}"
     stage = (job.progress or {}).get("message") or ""
     return " ".join(part for part in (job.kind, subject, stage) if part)
 
