@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 MOST_DIFFERENCES = 20
 """Lines of an architecture's difference list before a person is sent to the JSON."""
 
-_PAGE_WIDTH = 200
+_PAGE_WIDTH = 160
+_SIDES = "A, B"
 
 _COLOURS = {
     "interchangeable": "green",
@@ -96,7 +97,8 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
         name, _, right = column.partition(">")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+        # References stay whole: a person copies them into the next command.
+        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name == _SIDES)
     return table
 
 
@@ -242,29 +244,34 @@ def _ranked_architecture(found: list[dict[str, Any]], answers: dict[str, dict[st
     table = _table(
         f"Architecture: the {len(found)} largest discrepancies",
         "model",
-        "A",
-        "B",
+        _SIDES,
         "structural>r",
-        "parameters A, B>r",
-        "GFLOPs A, B>r",
+        "parameters>r",
+        "GFLOPs>r",
         "what differs, A → B",
         "verdict",
     )
     for item in found:
         block = answers[item["comparison_id"]]["architecture"]
-        sizes = [block[side].get("parameters") for side in ("a", "b")]
-        flops = [block[side].get("flops") for side in ("a", "b")]
         table.add_row(
             item["architecture"],
-            item["a_ref"],
-            item["b_ref"],
+            _both(item["a_ref"], item["b_ref"]),
             count(item["effect"]),
-            "\n".join(count(size) for size in sizes),
-            "\n".join("-" if value is None else f"{value / 1e9:.3g}" for value in flops),
+            _both(*(count(block[side].get("parameters")) for side in ("a", "b"))),
+            _both(*(_giga(block[side].get("flops")) for side in ("a", "b"))),
             "\n".join(first_differences(block["differences"])),
             word(block["verdict"]),
         )
     return table
+
+
+def _both(a: str, b: str) -> str:
+    """Put what belongs to A above what belongs to B, which leaves a narrow terminal room for the rest."""
+    return f"{a}\n{b}"
+
+
+def _giga(value: float | None) -> str:
+    return "-" if value is None else f"{value / 1e9:.3g}"
 
 
 def first_differences(differences: Sequence[dict[str, Any]], most: int = 3) -> list[str]:
@@ -303,11 +310,9 @@ def _ranked_accuracy(found: list[dict[str, Any]], _answers: dict[str, dict[str, 
     table = _table(
         f"Accuracy: the {len(found)} largest discrepancies",
         "model",
-        "A",
-        "B",
+        _SIDES,
         "metric",
-        "A value>r",
-        "B value>r",
+        "value>r",
         "A - B>r",
         "95 % interval>r",
         "margin>r",
@@ -317,11 +322,9 @@ def _ranked_accuracy(found: list[dict[str, Any]], _answers: dict[str, dict[str, 
         ends = None if item["ci95"] is None else [100 * end for end in item["ci95"]]
         table.add_row(
             item["architecture"],
-            item["a_ref"],
-            item["b_ref"],
+            _both(item["a_ref"], item["b_ref"]),
             item["metric"],
-            per_cent(item["a"]),
-            per_cent(item["b"]),
+            _both(per_cent(item["a"]), per_cent(item["b"])),
             signed_per_cent(item["effect"]),
             interval(ends, "{:+.2f}"),
             per_cent(item["margin"]),
@@ -334,25 +337,24 @@ def _ranked_latency(found: list[dict[str, Any]], _answers: dict[str, dict[str, A
     table = _table(
         f"Latency: the {len(found)} largest discrepancies",
         "model",
-        "A",
-        "B",
+        _SIDES,
         "operating point",
-        "A ms>r",
-        "B ms>r",
+        "median ms>r",
         "A / B>r",
         "95 % interval>r",
+        "control>r",
         "verdict",
     )
     for item in found:
+        control = item["details"].get("control") or {}
         table.add_row(
             item["architecture"],
-            item["a_ref"],
-            item["b_ref"],
-            item["metric"].removeprefix("latency "),
-            milliseconds(item["a"]),
-            milliseconds(item["b"]),
+            _both(item["a_ref"], item["b_ref"]),
+            item["metric"].removeprefix("latency ").replace(" batch", "\nbatch"),
+            _both(milliseconds(item["a"]), milliseconds(item["b"])),
             "-" if item["effect"] is None else f"{1 + item['effect']:.3f}",
             interval(None if item["ci95"] is None else [1 + end for end in item["ci95"]]),
+            interval(control.get("ci95")),
             word(item["details"].get("verdict")),
         )
     return table
