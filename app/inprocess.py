@@ -105,22 +105,19 @@ class InProcess:
 
     def findings(self, audit_id: str) -> list[dict[str, Any]]:
         """Return every finding of an audit, the largest first."""
-        wanted = uuid.UUID(audit_id)
+        wanted = findings.Filter(audit_id=uuid.UUID(audit_id))
         with self.database.read() as session:
-            return _all(lambda cursor: findings.find(session, audit_id=wanted, cursor=cursor, limit=_PAGE))
+            return _all(lambda cursor: findings.find(session, wanted, cursor=cursor, limit=_PAGE))
 
     def ranked(self, audit_id: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:
         """Return the largest findings of an audit by dimension, and the comparisons they belong to, by id."""
-        wanted = uuid.UUID(audit_id)
+        found: dict[str, list[dict[str, Any]]] = {}
         with self.database.read() as session:
-            ranked = {
-                dimension: findings.find(session, audit_id=wanted, dimension=dimension, metric=metric, limit=_LARGEST)[
-                    "items"
-                ]
-                for dimension, metric in _RANKED.items()
-            }
-            ids = {item["comparison_id"] for found in ranked.values() for item in found}
-            return ranked, {each: comparisons.show(session, uuid.UUID(each)) for each in ids}
+            for dimension, metric in _RANKED.items():
+                wanted = findings.Filter(audit_id=uuid.UUID(audit_id), dimension=dimension, metric=metric)
+                found[dimension] = findings.find(session, wanted, limit=_LARGEST)["items"]
+            ids = {item["comparison_id"] for items in found.values() for item in items}
+            return found, {each: comparisons.show(session, uuid.UUID(each)) for each in ids}
 
     @contextmanager
     def worker_beside(self) -> Iterator[subprocess.Popen[bytes] | None]:

@@ -32,16 +32,5 @@ def find(
     limit: Limit = 50,
 ) -> dict[str, Any]:
     """List findings, the largest first. ``zoo`` is that of either side; rows without the sort value come last."""
-    return findings.find(
-        session,
-        dimension=dimension,
-        metric=metric,
-        architecture=architecture,
-        zoo=zoo,
-        audit_id=audit_id,
-        comparison_id=comparison_id,
-        verdict=verdict,
-        sort=sort,
-        cursor=cursor,
-        limit=limit,
-    )
+    wanted = findings.Filter(dimension, metric, architecture, zoo, audit_id, comparison_id, verdict)
+    return findings.find(session, wanted, sort=sort, cursor=cursor, limit=limit)

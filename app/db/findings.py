@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import or_, select
@@ -62,30 +63,33 @@ def of_comparison(session: Session, comparison_id: uuid.UUID) -> list[Finding]:
     return list(session.scalars(statement.order_by(Finding.id)))
 
 
+@dataclass(frozen=True)
+class Filter:
+    """Which findings are wanted; None leaves a field open. ``zoo`` is that of either side."""
+
+    dimension: str | None = None
+    metric: str | None = None
+    architecture: str | None = None
+    zoo: str | None = None
+    audit_id: uuid.UUID | None = None
+    comparison_id: uuid.UUID | None = None
+    verdict: str | None = None
+
+
+EVERYTHING = Filter()
+
+
 def find(
     session: Session,
+    wanted: Filter = EVERYTHING,
     *,
-    dimension: str | None = None,
-    metric: str | None = None,
-    architecture: str | None = None,
-    zoo: str | None = None,
-    audit_id: uuid.UUID | None = None,
-    comparison_id: uuid.UUID | None = None,
-    verdict: str | None = None,
     sort: str = "-magnitude",
     cursor: str | None = None,
     limit: int,
 ) -> Page[Finding]:
-    """Return a page of findings; ``zoo`` is that of either side."""
-    equal = {
-        Finding.dimension: dimension,
-        Finding.metric: metric,
-        Finding.architecture: architecture,
-        Finding.audit_id: audit_id,
-        Finding.comparison_id: comparison_id,
-        Finding.verdict: verdict,
-    }
-    statement = select(Finding).where(*(column == value for column, value in equal.items() if value is not None))
-    if zoo is not None:
-        statement = statement.where(or_(Finding.zoo_a == zoo, Finding.zoo_b == zoo))
+    """Return a page of the findings that are wanted."""
+    equal = {name: value for name, value in vars(wanted).items() if name != "zoo" and value is not None}
+    statement = select(Finding).filter_by(**equal)
+    if wanted.zoo is not None:
+        statement = statement.where(or_(Finding.zoo_a == wanted.zoo, Finding.zoo_b == wanted.zoo))
     return page(session, statement, Order.parse(sort, SORTS, Finding.id), cursor=cursor, limit=limit)

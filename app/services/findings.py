@@ -5,47 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from app.db import findings
+from app.db.findings import EVERYTHING, Filter
 from app.domain.numbers import finite
 
 if TYPE_CHECKING:
-    import uuid
-
     from sqlalchemy.orm import Session
 
     from app.db.tables import Finding
+
+__all__ = ["DEFAULT_SORT", "Filter", "find", "to_json"]
 
 DEFAULT_SORT = "-magnitude"
 
 
 def find(
     session: Session,
+    wanted: Filter = EVERYTHING,
     *,
-    dimension: str | None = None,
-    metric: str | None = None,
-    architecture: str | None = None,
-    zoo: str | None = None,
-    audit_id: uuid.UUID | None = None,
-    comparison_id: uuid.UUID | None = None,
-    verdict: str | None = None,
     sort: str = DEFAULT_SORT,
     cursor: str | None = None,
     limit: int = 50,
 ) -> dict[str, Any]:
-    """Return a page of findings as JSON. ``zoo`` is that of either side; rows without the sort value come last."""
-    found = findings.find(
-        session,
-        dimension=dimension,
-        metric=metric,
-        architecture=architecture,
-        zoo=zoo,
-        audit_id=audit_id,
-        comparison_id=comparison_id,
-        verdict=verdict,
-        sort=sort,
-        cursor=cursor,
-        limit=limit,
-    )
-    return found.map(to_json)
+    """Return a page of the findings that are wanted as JSON; rows without the sort value come last."""
+    return findings.find(session, wanted, sort=sort, cursor=cursor, limit=limit).map(to_json)
 
 
 def to_json(finding: Finding) -> dict[str, Any]:
