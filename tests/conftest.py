@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -10,6 +11,9 @@ import uuid
 from pathlib import Path
 
 import pytest
+
+# Several test processes share the cores; read by OpenMP when a framework is first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
