@@ -34,8 +34,9 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
     kernel = _KERNELS.get(node.op_type)
     with np.errstate(all="ignore"):  # the network would compute the same infinity
         if kernel is not None and not any(output.uses() for output in node.outputs[1:]):
-            return [np.asarray(kernel(node, list(inputs)))]
-        found = _by_reference(node, inputs)
+            found = [np.asarray(kernel(node, list(inputs)))]
+        else:
+            found = _by_reference(node, inputs)
     for value in found:
         if value.dtype in (np.float32, np.float16):
             raise TypeError(f"{node.op_type} has no float64 reference")
@@ -230,6 +231,12 @@ def _divide(_: ir.Node, inputs: list[Any]) -> Array:
     return left / right
 
 
+def _cast(node: ir.Node, inputs: list[Any]) -> Array:
+    """Cast; float32 is what this module computes in float64. A cast to half precision really rounds, and is refused."""
+    target = ir.DataType(rw.attribute(node, "to"))
+    return inputs[0].astype(np.float64 if target is ir.DataType.FLOAT else target.numpy())
+
+
 def _reduce_mean(node: ir.Node, inputs: list[Any]) -> Array:
     axes = tuple(int(axis) for axis in inputs[1]) if len(inputs) > 1 and inputs[1] is not None else None
     return inputs[0].mean(axis=axes, keepdims=bool(rw.attribute(node, "keepdims", 1)))
@@ -260,6 +267,7 @@ _KERNELS: dict[str, Callable[[ir.Node, list[Any]], Array]] = {
     "Sub": lambda _, inputs: inputs[0] - inputs[1],
     "Mul": lambda _, inputs: inputs[0] * inputs[1],
     "Div": _divide,
+    "Cast": _cast,
     "Concat": lambda node, inputs: np.concatenate(inputs, axis=rw.attribute(node, "axis")),
     "Transpose": lambda node, inputs: np.transpose(inputs[0], rw.attribute(node, "perm")),
     "Reshape": _reshape,

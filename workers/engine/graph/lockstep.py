@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from workers.engine.graph import double
+from workers.engine.graph import double, interface
 from workers.engine.graph.probe import IR_VERSION
 from workers.engine.graph.transplant import wide
 from workers.engine.protocol import SubjectError
@@ -118,6 +118,7 @@ def run_both(
         left, right = (side.outputs[0] for side in pairs[place])
         found_a, found_b = a.value(left), b.value(right)
         if found_a is not None and found_b is not None:
+            ((found_a,), (found_b,)) = interface.without_background([found_a], [found_b])
             report(place, relative_error(found_b, found_a))
         a.release(left)
         b.release(right)

@@ -115,7 +115,7 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], *, offset: bool) -> 
     if size > max(shape):
         # Output channels stand first (OIHW) or last (HWIO); the rest is what one of them sums over.
         fan_in = size / max(shape[0], shape[-1])
-        return rng.normal(scale=math.sqrt(2 / fan_in), size=shape)
+        return rng.standard_normal(shape, np.float32) * np.float32(math.sqrt(2 / fan_in))
     return rng.normal(scale=0.1, size=shape) if offset else rng.uniform(0.5, 1.5, size=shape)
 
 

@@ -20,8 +20,8 @@ def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
     """Compare ``{"a": {"graph", "model", "predictions"}, "b": ...}``, file paths or null.
 
     ``model`` is the ONNX file that ``graph`` was read from; with both, models without a structural difference are run
-    to prove that they compute the same. Returns ``{"architecture", "accuracy", "errors"}``, measured but not judged; null where a side has no file, or where
-    the two cannot be compared: ``errors`` then says why, by dimension.
+    to prove that they compute the same. Returns ``{"architecture", "accuracy", "errors"}``, measured but not judged;
+    null where a side has no file, or where the two cannot be compared: ``errors`` then says why, by dimension.
     """
     progress(0, 1, "comparing")
     a, b = request["a"], request["b"]
@@ -32,7 +32,7 @@ def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
     if len(graphs) == _SIDES:
         models = [Path(side["model"]) for side in (a, b) if side.get("model")]
         proving = (models[0], models[1], scratch) if len(models) == _SIDES else None
-        result["architecture"] = compare(*graphs, models=proving)
+        result["architecture"] = compare(graphs[0], graphs[1], proving)
     if len(paths) == _SIDES:
         try:
             result["accuracy"] = _accuracy(*paths)
