@@ -33,6 +33,9 @@ _READERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "La
 
 _SATURATING = ("Softmax", "LogSoftmax", "Sigmoid")
 
+_POOL = 1_000_003
+"""Numbers drawn for one tensor; larger ones repeat them. A prime, so that no two rows or columns are equal."""
+
 UNTRAINED = 0.25
 """Share of constant tensors above which the weights are taken for initial ones."""
 
@@ -57,7 +60,7 @@ def probing_weights(path: Path, copy: Path) -> tuple[Path, int]:
         tensor = value.const_value
         if tensor is not None:
             drawn = _draw(rng, tuple(tensor.shape.numpy()), offset=not _is_factor(value))
-            value.const_value = ir.tensor(drawn.astype(tensor.dtype.numpy()), name=value.name)
+            value.const_value = ir.tensor(drawn.astype(tensor.dtype.numpy(), copy=False), name=value.name)
     if _expose_logits(model.graph) + len(chosen) == 0:
         return path, 0
     model.ir_version = max(model.ir_version or 0, IR_VERSION)
@@ -115,7 +118,8 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], *, offset: bool) -> 
     if size > max(shape):
         # Output channels stand first (OIHW) or last (HWIO); the rest is what one of them sums over.
         fan_in = size / max(shape[0], shape[-1])
-        return rng.standard_normal(shape, np.float32) * np.float32(math.sqrt(2 / fan_in))
+        pool = rng.standard_normal(min(size, _POOL), np.float32) * np.float32(math.sqrt(2 / fan_in))
+        return np.resize(pool, shape)
     return rng.normal(scale=0.1, size=shape) if offset else rng.uniform(0.5, 1.5, size=shape)
 
 

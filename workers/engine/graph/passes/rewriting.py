@@ -110,7 +110,7 @@ def add_lazy(
     """
 
     def evaluate() -> ir.TensorProtocol:
-        return ir.tensor(np.asarray(function().reshape(tuple(shape)).astype(dtype.numpy()), order="C"))
+        return ir.tensor(np.asarray(function().reshape(tuple(shape)).astype(dtype.numpy(), copy=False), order="C"))
 
     return _register(graph, ir.LazyTensor(evaluate, dtype=dtype, shape=ir.Shape(shape), cache=True), name)
 
