@@ -50,6 +50,12 @@ MAX_PARAMETERS = 320_000_000
 MAX_MACS = 60_000_000_000
 """Larger models are not run: memory of about 20 bytes a parameter, some 10 seconds for 10^10 multiply-accumulates."""
 
+_KEYS = (
+    "ran", "proven", "reason", "inputs", "compared", "error_float32", "error_float64", "tolerance", "effect",
+    "node_pairs", "first_divergence", "published", "redrawn",
+)  # fmt: skip
+"""What a proof says; null for what it did not come to measure."""
+
 
 def prove(a_path: Path, b_path: Path, *, scratch: Path, exact: bool, numeric: bool) -> dict[str, Any]:
     """Run A, and B with A's weights; return the ``proof`` block of a comparison.
@@ -69,7 +75,7 @@ def prove(a_path: Path, b_path: Path, *, scratch: Path, exact: bool, numeric: bo
     except Exception as error:  # noqa: BLE001  (runtimes raise their own kinds; none of them may become a claim)
         reason = next(iter(str(error).strip().splitlines()), "")[:300]
         found = {"ran": False, "proven": None, "reason": f"running the models failed: {type(error).__name__}: {reason}"}
-    return found | {"seconds": round(time.monotonic() - started, 1)}
+    return dict.fromkeys(_KEYS) | found | {"seconds": round(time.monotonic() - started, 1)}
 
 
 def _prove(a_path: Path, b_path: Path, scratch: Path, deadline: float, *, exact: bool, numeric: bool) -> dict[str, Any]:

@@ -177,6 +177,20 @@ def test_equal_graphs_stay_identical_after_one_input(compared: Any) -> None:
     assert (found["differences"], found["note"], found["proof"]["error_float64"]) == ([], None, 0.0)
 
 
+def test_a_convolutional_head_over_a_whole_map_is_identical(compared: Any) -> None:
+    # timm's VGG against torchvision's: [4,3,4,4] kernels on a 4x4 map, or the same numbers as a matrix.
+    ends = "g (float[1,3,4,4] x) => (float[1,2] y) {"
+    dense = f"{ends} f = Flatten(x) h = Gemm<transB=1>(f, k, q) r = Relu(h) y = Gemm<transB=1>(r, l) }}"
+    convolutional = f"{ends} h = Conv(x, k, q) r = Relu(h) f = Flatten(r) y = Gemm(f, l) }}"
+    weights = {"k": w(4, 48), "q": w(4), "l": w(2, 4)}
+    found = compared(
+        dense, convolutional, {"k": w(4, 3, 4, 4, seed=8), "q": w(4, seed=8), "l": w(4, 2, seed=8)}, weights
+    )
+    assert (found["verdict"], found["proof"]["proven"]) == ("identical", True)
+    # The same result through other memory: the columns of the matrix are the kernel's channels, rows and columns.
+    assert found["proof"]["published"]["b"]["error"] < 1e-6
+
+
 def test_a_structural_difference_is_not_run(compared: Any) -> None:
     found = compared(PLAIN, PLAIN.replace("Relu", "Sigmoid"), OTHER)
     assert (found["verdict"], found["proof"]) == ("different", None)
