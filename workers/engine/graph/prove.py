@@ -46,9 +46,10 @@ LARGE_MACS = 5_000_000_000
 """Models from this size on are run on ``FEWER_INPUTS``; equal graphs of any size on one."""
 
 SECONDS = 180.0
-MAX_PARAMETERS = 320_000_000
+MAX_PARAMETERS = 250_000_000
 MAX_MACS = 60_000_000_000
-"""Larger models are not run: memory of about 20 bytes a parameter, some 10 seconds for 10^10 multiply-accumulates."""
+"""Larger models are not run: about 32 bytes of memory a parameter, and seconds for every 10^9 multiply-
+accumulates."""
 
 _KEYS = (
     "ran", "proven", "reason", "inputs", "compared", "error_float32", "error_float64", "tolerance", "effect",
