@@ -177,8 +177,9 @@ def _compare(session: Session, claim: Claim, files: FileStore) -> Work:
     sides: dict[str, dict[str, Any]] = {}
     for side in ("a", "b"):
         inspected = measured(session, needed[f"{side}.inspect"])
-        graph = str(files.path(inspected.files["graph"])) if Dimension.ARCHITECTURE in asked else None
-        sides[side] = {"graph": graph, "predictions": None}
+        sides[side] = dict.fromkeys(("graph", "model", "predictions"))
+        if Dimension.ARCHITECTURE in asked:
+            sides[side] |= {name: str(files.path(inspected.files[name])) for name in ("graph", "model")}
         if f"{side}.predict" in needed:
             try:
                 predicted = measured(session, needed[f"{side}.predict"])

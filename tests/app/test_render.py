@@ -85,3 +85,20 @@ def test_first_differences_name_the_gravest_first():
         {"kind": "removed", "severity": "structural", "a": {"op": "LRN", "value": None}, "b": None},
     ]
     assert render.first_differences(differences) == ["LRN only in A", "Identity only in B"]
+
+
+def test_a_proof_is_one_line(answer):
+    proof = {
+        "ran": True,
+        "inputs": 3,
+        "error_float32": {"a": 3.1e-7, "b": 2.9e-2},
+        "error_float64": 2.8e-2,
+        "tolerance": 1e-6,
+        "first_divergence": {"a": {"node": "stem"}, "b": {"node": "conv1"}, "error": 6e-4},
+    }
+    answer["architecture"] |= {"proof": proof, "note": "No structural difference"}
+    text = _text(render.comparison(answer))
+    assert "float32 error of A 3.1e-07, of B 2.9e-02 (at most 1.0e-06 allowed)" in text
+    assert "first at stem / conv1" in text
+    answer["architecture"]["proof"] = {"ran": False, "error_float32": None}
+    assert "No structural difference" in _text(render.comparison(answer))

@@ -8,39 +8,65 @@ from workers.engine.graph.align import align
 from workers.engine.graph.diff import Diff
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workers.engine.graph.canonical import CanonicalGraph
 
 _TOTALS = ("parameters", "buffers", "flops", "macs", "activations", "nodes")
 _ORDER = ("structural", "interface", "numeric", "cosmetic")
 
 
-def compare(a: CanonicalGraph, b: CanonicalGraph) -> dict[str, Any]:
-    """Return the architecture part of a comparison: verdict, totals of both sides, differences.
+def compare(a: CanonicalGraph, b: CanonicalGraph, models: tuple[Path, Path, Path] | None = None) -> dict[str, Any]:
+    """Return the architecture part of a comparison: verdict, totals of both sides, differences, proof.
 
-    ``identical`` means equal fingerprints and no difference of any severity. Everything else is ``different``: that two
-    graphs which differ only in interface, numerics or representation compute the same function is claimed only after
-    running both, and ``note`` says that this was not done. Totals count the models as published; ``flops`` is twice
-    ``macs``. The worst differences come first, each severity in the order of the dataflow.
+    ``models`` are A's and B's ONNX files and a scratch folder. ``identical`` means equal fingerprints and no difference
+    of any severity. ``same_function`` means interface, numeric or cosmetic differences alone, and that both were run
+    and computed the same with the same weights (``prove.prove``). Everything else is ``different``; ``note`` says why
+    where there is no structural difference. ``proof`` is null where there is nothing to prove: without files, or with a
+    structural difference. Totals count the models as published; ``flops`` is twice ``macs``. The worst differences come
+    first, each severity in the order of the dataflow.
     """
     found = Diff(a, b, align(a, b)).differences()
     same = a.fingerprint == b.fingerprint
     if not same and not any(item["severity"] in ("structural", "interface") for item in found):
         found.append(_unexplained(a, b))
     found.sort(key=lambda item: _ORDER.index(item["severity"]))
-    note = None
-    if found and not any(item["severity"] == "structural" for item in found):
-        note = (
-            "No structural difference: the graphs differ only in interface, numerics or representation. "
-            "Whether they compute the same function was not proven by running them."
-        )
+    severities = {item["severity"] for item in found}
+    proof = None
+    if models is not None and "structural" not in severities:
+        from workers.engine.graph.prove import prove  # the runtimes take a while to import
+
+        exact = same and not found
+        proof = prove(*models[:2], scratch=models[2], exact=exact, numeric="numeric" in severities)
+    verdict, note = _verdict(severities, proof, same=same)
     return {
-        "verdict": "identical" if same and not found else "different",
+        "verdict": verdict,
         "a": {key: a.counts[key] for key in _TOTALS},
         "b": {key: b.counts[key] for key in _TOTALS},
         "fingerprints": {"a": a.fingerprint, "b": b.fingerprint},
         "differences": found,
         "note": note,
+        "proof": proof,
     }
+
+
+def _verdict(severities: set[str], proof: dict[str, Any] | None, *, same: bool) -> tuple[str, str | None]:
+    """Join what was found and what was run; nothing but a proof that held makes ``same_function``."""
+    proven = proof["proven"] if proof is not None else None
+    reason = proof["reason"] if proof is not None else None
+    if "structural" in severities:
+        return "different", None
+    if same and not severities:
+        if proven is False:
+            return "different", f"The canonical graphs are equal, but running both contradicts it: {reason}"
+        return "identical", None if proven or reason is None else f"The graphs are equal; running both failed: {reason}"
+    text = "No structural difference: the graphs differ only in interface, numerics or representation."
+    if proven:
+        return "same_function", f"{text} Run with the same weights they computed the same."
+    if proven is False:
+        return "different", f"{text} Run with the same weights they did not compute the same: {reason}"
+    why = "" if reason is None else f": {reason}"
+    return "different", f"{text} Whether they compute the same function was not proven by running them{why or '.'}"
 
 
 def _unexplained(a: CanonicalGraph, b: CanonicalGraph) -> dict[str, Any]:

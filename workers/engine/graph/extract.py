@@ -46,6 +46,11 @@ def _weight_owner(node: ir.Node) -> str | None:
 
 def extract(model: ir.Model, batch: int) -> CanonicalGraph:
     """Return the plain graph of a canonical model; shapes are those of one picture (batch 1)."""
+    return extract_placed(model, batch)[0]
+
+
+def extract_placed(model: ir.Model, batch: int) -> tuple[CanonicalGraph, tuple[ir.Node | ir.Value, ...]]:
+    """Return the plain graph, and for each of its nodes the node, or graph input, of the model that it stands for."""
     graph = model.graph
     graph.sort()
     nodes: list[Node] = []
@@ -62,10 +67,12 @@ def extract(model: ir.Model, batch: int) -> CanonicalGraph:
     if not outputs:
         raise SubjectError("no-outputs", "the graph has no output that depends on a node; there is nothing to compare.")
     totals = {key: sum(node.counts.get(key, 0) for node in nodes) for key in KEYS}
-    ordered, ends = _canonical_order(nodes, outputs)
+    ordered, ends, old_places = _canonical_order(nodes, outputs)
     totals["nodes"] = sum(node.op != INPUT for node in ordered)
     layout = model.metadata_props.get(INPUT_LAYOUT, "nchw")
-    return CanonicalGraph(nodes=ordered, outputs=ends, counts=totals, input_layout=layout)
+    items: list[ir.Node | ir.Value] = [*graph.inputs, *graph]
+    found = CanonicalGraph(nodes=ordered, outputs=ends, counts=totals, input_layout=layout)
+    return found, tuple(items[old] for old in old_places)
 
 
 def _one_picture(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
@@ -179,11 +186,12 @@ def _finish(node: ir.Node, attributes: dict[str, Any], shape: tuple[int, ...]) -
 
 def _canonical_order(
     nodes: list[Node], outputs: tuple[tuple[int, int], ...]
-) -> tuple[tuple[Node, ...], tuple[tuple[int, int], ...]]:
+) -> tuple[tuple[Node, ...], tuple[tuple[int, int], ...], list[int]]:
     """Renumber by depth-first post-order from the outputs; the deeper operand of a commutative operator comes first.
 
     The order depends on structure alone. Depth comes before the digest because one local difference changes every later
     digest, and a residual sum should list its long branch first in both models all the same.
+    The last value lists the old ids in the new order.
     """
     digests = CanonicalGraph(tuple(nodes), outputs, {}).digests
     depths: list[int] = []
@@ -219,4 +227,4 @@ def _canonical_order(
         )
         for old in ordered
     )
-    return renumbered, tuple((order[source], index) for source, index in outputs)
+    return renumbered, tuple((order[source], index) for source, index in outputs), ordered

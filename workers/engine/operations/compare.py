@@ -17,12 +17,12 @@ _SIDES = 2
 
 
 def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
-    """Compare ``{"a": {"graph", "predictions"}, "b": ...}``, file paths or null.
+    """Compare ``{"a": {"graph", "model", "predictions"}, "b": ...}``, file paths or null.
 
-    Returns ``{"architecture", "accuracy", "errors"}``, measured but not judged; null where a side has no file, or where
-    the two cannot be compared: ``errors`` then says why, by dimension.
+    ``model`` is the ONNX file that ``graph`` was read from; with both, models without a structural difference are run
+    to prove that they compute the same. Returns ``{"architecture", "accuracy", "errors"}``, measured but not judged;
+    null where a side has no file, or where the two cannot be compared: ``errors`` then says why, by dimension.
     """
-    del scratch
     progress(0, 1, "comparing")
     a, b = request["a"], request["b"]
     graphs = [_graph(side["graph"]) for side in (a, b) if side["graph"]]
@@ -30,7 +30,9 @@ def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
     result: dict[str, Any] = {"architecture": None, "accuracy": None}
     errors: dict[str, Any] = {}
     if len(graphs) == _SIDES:
-        result["architecture"] = compare(*graphs)
+        models = [Path(side["model"]) for side in (a, b) if side.get("model")]
+        proving = (models[0], models[1], scratch) if len(models) == _SIDES else None
+        result["architecture"] = compare(graphs[0], graphs[1], proving)
     if len(paths) == _SIDES:
         try:
             result["accuracy"] = _accuracy(*paths)

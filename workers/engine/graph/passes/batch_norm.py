@@ -200,23 +200,19 @@ def _fold_one(node: ir.Node, product: ir.Node) -> None:
     epsilon = float(rw.attribute(node, "epsilon", 1e-5))
     output_axis = 1 if product.op_type == "ConvTranspose" else 0
 
-    def factor() -> Array:
-        return rw.numpy_of(scale) / np.sqrt(rw.numpy_of(var) + epsilon)
-
-    def folded_weight() -> Array:
+    def refold(other: float) -> tuple[Array, Array]:
+        wide = [rw.numpy_of(value).astype(np.float64) for value in (weight, scale, beta, mean, var)]
+        factor = wide[1] / np.sqrt(wide[4] + other)
         aligned = [1] * len(shape)
         aligned[output_axis] = -1
-        return rw.numpy_of(weight) * factor().reshape(aligned)
-
-    def folded_bias() -> Array:
-        before = rw.numpy_of(bias) if bias is not None else np.zeros(channels, np.float32)
-        return (before - rw.numpy_of(mean)) * factor() + rw.numpy_of(beta)
+        before = rw.numpy_of(bias).astype(np.float64) if bias is not None else np.zeros(channels)
+        return wide[0] * factor.reshape(aligned), (before - wide[3]) * factor + wide[2]
 
     name = weight.name or "weight"
     inputs = [
         product.inputs[0],
-        rw.add_lazy(graph, folded_weight, shape, ir.DataType.FLOAT, name),
-        rw.add_lazy(graph, folded_bias, channels, ir.DataType.FLOAT, name),
+        rw.add_lazy(graph, lambda: refold(epsilon)[0], shape, ir.DataType.FLOAT, name),
+        rw.add_lazy(graph, lambda: refold(epsilon)[1], channels, ir.DataType.FLOAT, name),
     ]
     attributes = dict(product.attributes)
     output_shape = rw.shape_of(node.outputs[0])
@@ -224,4 +220,5 @@ def _fold_one(node: ir.Node, product: ir.Node) -> None:
     folded = output.producer()
     if folded is not None:
         folded.metadata_props[rw.EPSILON] = repr(epsilon)
+        folded.meta[rw.REFOLD] = refold
     rw.replace(node.outputs[0], output)

@@ -20,6 +20,9 @@ EPSILON = "zooaudit.batch_norm_epsilon"
 COUNTS = "zooaudit.counts"
 """In-memory metadata of a node: its counts before folding, summed when nodes are merged."""
 
+REFOLD = "zooaudit.refold"
+"""In-memory metadata of the same: the function from an epsilon to the folded (weight, bias), in float64."""
+
 LITERAL = "zooaudit.literal."
 """Name prefix of vectors that a pass filled in (a gamma of ones); they are no parameters."""
 
@@ -107,7 +110,7 @@ def add_lazy(
     """
 
     def evaluate() -> ir.TensorProtocol:
-        return ir.tensor(np.asarray(function().reshape(tuple(shape)).astype(dtype.numpy()), order="C"))
+        return ir.tensor(np.asarray(function().reshape(tuple(shape)).astype(dtype.numpy(), copy=False), order="C"))
 
     return _register(graph, ir.LazyTensor(evaluate, dtype=dtype, shape=ir.Shape(shape), cache=True), name)
 
@@ -156,6 +159,8 @@ def absorb(node: ir.Node, old: ir.Node) -> None:
     for key in (SOURCE, EPSILON):
         if key in old.metadata_props and key not in node.metadata_props:
             node.metadata_props[key] = old.metadata_props[key]
+    if REFOLD in old.meta:
+        node.meta.setdefault(REFOLD, old.meta[REFOLD])
     if COUNTS in old.meta:
         total = dict(node.meta.get(COUNTS, {}))
         for key, number in old.meta[COUNTS].items():
