@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 PROTOCOL = 1
 """Version of what the operations do; a measurement of another version is not used again."""
 
+AUDIT_PROOF_MACS = 10_000_000_000
+"""Models up to this size are run for a proof within an audit, whose pairs are many; a comparison of its own runs all
+that the engine can."""
+
 _BATCH = 32
 _LEAST_TIMED = 2
 
@@ -179,7 +183,8 @@ def _compare(session: Session, claim: Claim, files: FileStore) -> Work:
         inspected = measured(session, needed[f"{side}.inspect"])
         sides[side] = dict.fromkeys(("graph", "model", "predictions"))
         if Dimension.ARCHITECTURE in asked:
-            sides[side] |= {name: str(files.path(inspected.files[name])) for name in ("graph", "model")}
+            names = ("graph", "model") if _runs_proof(comparison, inspected) else ("graph",)
+            sides[side] |= {name: str(files.path(inspected.files[name])) for name in names}
         if f"{side}.predict" in needed:
             try:
                 predicted = measured(session, needed[f"{side}.predict"])
@@ -189,6 +194,11 @@ def _compare(session: Session, claim: Claim, files: FileStore) -> Work:
     wanted = any(sides["a"][name] and sides["b"][name] for name in ("graph", "predictions"))
     what = f"Comparing {comparison.a_ref} with {comparison.b_ref}"
     return Work(what, dict(sides) if wanted else None, errors=errors)
+
+
+def _runs_proof(comparison: Comparison, inspected: Measurement) -> bool:
+    """Whether to run both models for a proof that they compute the same; an audit leaves the largest out."""
+    return comparison.audit_id is None or inspected.values["macs"] <= AUDIT_PROOF_MACS
 
 
 def measured(session: Session, job: Job) -> Measurement:
