@@ -29,7 +29,7 @@ MAX_CELLS = 40_000_000
 
 _FAMILIES = (
     {"Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Selu", "HardSwish", "HardSigmoid", "Gelu", "PRelu",
-     "Softplus", "Mish", "Celu", "Erf"},
+     "Softplus", "Mish", "Celu", "Erf", "Swish"},
     {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool"},
     {"Conv", "ConvTranspose", "Gemm", "MatMul"},
     {"BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "LRN"},
@@ -56,7 +56,8 @@ def align(a: CanonicalGraph, b: CanonicalGraph) -> Alignment:
     """Pair the nodes of two graphs; graphs with the same fingerprint are paired node by node."""
     if a.fingerprint == b.fingerprint and len(a.nodes) == len(b.nodes):
         return Alignment(tuple((index, index) for index in range(len(a.nodes))), (), ())
-    partner = dict(_sequence_pairs(a, b))
+    partner = _equal_pasts(a, b)
+    partner |= _sequence_pairs(a, b, partner)
     _pair_by_neighbours(a, b, partner)
     taken = set(partner.values())
     return Alignment(
@@ -77,8 +78,33 @@ def similarity(a: Node, b: Node) -> float:
     return weight * (3.0 + 3.0 * same + (a.weights == b.weights) + (a.shape == b.shape))
 
 
-def _sequence_pairs(a: CanonicalGraph, b: CanonicalGraph) -> list[tuple[int, int]]:
-    labels_a, labels_b = ([_label(node) for node in graph.nodes] for graph in (a, b))
+def _equal_pasts(a: CanonicalGraph, b: CanonicalGraph) -> dict[int, int]:
+    """Pair the nodes that compute the same function of the inputs: whatever the order, they correspond.
+
+    Two branches of a concatenation that changed places are told apart by this alone. Repeats of one digest are paired
+    in order, and only where both graphs have as many.
+    """
+    places: list[dict[str, list[int]]] = []
+    for graph in (a, b):
+        found: dict[str, list[int]] = {}
+        for node in graph.nodes:
+            found.setdefault(f"{graph.digests[node.id]}{node.shape}", []).append(node.id)
+        places.append(found)
+    pairs: dict[int, int] = {}
+    for digest, left in places[0].items():
+        right = places[1].get(digest, [])
+        if len(left) == len(right):
+            pairs.update(zip(left, right, strict=True))
+    return pairs
+
+
+def _sequence_pairs(a: CanonicalGraph, b: CanonicalGraph, known: dict[int, int]) -> list[tuple[int, int]]:
+    """Align what is left, in canonical order; equal beginnings and ends need no search."""
+    taken = set(known.values())
+    left = [node.id for node in a.nodes if node.id not in known]
+    right = [node.id for node in b.nodes if node.id not in taken]
+    labels_a = [_label(a.nodes[item]) for item in left]
+    labels_b = [_label(b.nodes[item]) for item in right]
     shorter = min(len(labels_a), len(labels_b))
     start = 0
     while start < shorter and labels_a[start] == labels_b[start]:
@@ -86,10 +112,10 @@ def _sequence_pairs(a: CanonicalGraph, b: CanonicalGraph) -> list[tuple[int, int
     end = 0
     while end < shorter - start and labels_a[-1 - end] == labels_b[-1 - end]:
         end += 1
-    pairs = [(index, index) for index in range(start)]
-    pairs += [(len(labels_a) - 1 - index, len(labels_b) - 1 - index) for index in range(end)]
-    middle_a = list(range(start, len(labels_a) - end))
-    middle_b = list(range(start, len(labels_b) - end))
+    pairs = [(left[index], right[index]) for index in range(start)]
+    pairs += [(left[-1 - index], right[-1 - index]) for index in range(end)]
+    middle_a = left[start : len(left) - end]
+    middle_b = right[start : len(right) - end]
     windows = max(1, -(-len(middle_a) * len(middle_b) // MAX_CELLS))
     for part_a, part_b in zip(np.array_split(middle_a, windows), np.array_split(middle_b, windows), strict=True):
         pairs += _needleman_wunsch(a, b, part_a.astype(int).tolist(), part_b.astype(int).tolist())

@@ -70,7 +70,10 @@ def prepare(model: ir.Model) -> None:
     for _ in range(MAX_ROUNDS):
         changed = sum(apply(model) for apply in PREPARE)
         rw.sweep(model)
-        if any(output.shape is None for node in model.graph for output in node.outputs):
+        unknown = [output for node in model.graph for output in node.outputs if rw.shape_of(output) is None]
+        if unknown:
+            for output in unknown:
+                output.shape = None  # inferred as symbolic before its indices were folded
             infer(model)
         if changed == 0:
             return

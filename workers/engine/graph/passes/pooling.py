@@ -34,6 +34,8 @@ def _explicit(node: ir.Node) -> int:
         wanted["pads"] = _same_pads(shape[2:], wanted, upper=mode == "SAME_UPPER")
     full: dict[str, object] = {**wanted, "group": rw.attribute(node, "group", 1)}
     if node.op_type != "Conv":
+        written = f"ceil {rw.attribute(node, 'ceil_mode', 0)} pads {list(wanted['pads'])}"
+        node.metadata_props.setdefault(rw.WRITTEN, written)
         full = _pool_attributes(node, wanted, shape[2:], output[2:])
     present = {key: rw.attribute(node, key) for key in node.attributes}
     if present == full:

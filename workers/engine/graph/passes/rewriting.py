@@ -17,6 +17,9 @@ SOURCE = "zooaudit.source"
 EPSILON = "zooaudit.batch_norm_epsilon"
 """Metadata of a convolution or matrix product: the epsilon of the batch-norm folded into it."""
 
+WRITTEN = "zooaudit.padding_as_written"
+"""Metadata of a pool: its rounding and padding as published, before both were made explicit for this input size."""
+
 COUNTS = "zooaudit.counts"
 """In-memory metadata of a node: its counts before folding, summed when nodes are merged."""
 

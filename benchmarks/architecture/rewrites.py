@@ -1,0 +1,3 @@
+"""Stub to be replaced."""
+REWRITES={}
+def rewrite(*a): return None
