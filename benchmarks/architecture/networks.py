@@ -36,21 +36,29 @@ MUTATED = (
     "regnet_y_400mf",
     "vit_b_16",
     "text_encoder",
+    "text_encoder_tanh",
 )
-"""Base networks of the mutation suite; all from torchvision but the last."""
+"""Base networks of the mutation suite; all from torchvision but the text encoders (GELU exact and approximated)."""
 
 
 class TextEncoder(torch.nn.Module):
     """BERT's encoder (Devlin et al., NAACL 2019) in torch's own layers: embeddings, blocks, pooler, classifier."""
 
-    def __init__(self, *, blocks: int = 4, width: int = 128, heads: int = 4, tokens: int = 32) -> None:
+    def __init__(
+        self, *, blocks: int = 4, width: int = 128, heads: int = 4, tokens: int = 32, activation: str = "none"
+    ) -> None:
         super().__init__()
         self.words = torch.nn.Embedding(1000, width)
         self.positions = torch.nn.Parameter(torch.zeros(1, tokens, width))
         self.norm = torch.nn.LayerNorm(width, eps=1e-12)
         self.blocks = torch.nn.ModuleList(
             torch.nn.TransformerEncoderLayer(
-                width, heads, 4 * width, activation="gelu", batch_first=True, layer_norm_eps=1e-12
+                width,
+                heads,
+                4 * width,
+                activation=torch.nn.GELU(approximate=activation),
+                batch_first=True,
+                layer_norm_eps=1e-12,
             )
             for _ in range(blocks)
         )
@@ -70,8 +78,9 @@ def build(name: str, size: int | None = None) -> tuple[torch.nn.Module, torch.Te
     import torchvision
 
     with _uninitialised():
-        if name == "text_encoder":
-            return TextEncoder().eval(), torch.zeros((1, 32), dtype=torch.int64)
+        if name.startswith("text_encoder"):
+            gelu = "tanh" if name.endswith("tanh") else "none"
+            return TextEncoder(activation=gelu).eval(), torch.zeros((1, 32), dtype=torch.int64)
         options: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
         if name.startswith("vit_") and size is not None:
             options["image_size"] = size
