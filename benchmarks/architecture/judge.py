@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from architecture.draft import prepared
 
+from architecture.draft import prepared
 from workers.engine.graph.canonical import CanonicalGraph, canonicalise
 from workers.engine.graph.compare import compare
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import onnx
+
 from architecture.draft import Draft, attribute, set_attribute
 
 if TYPE_CHECKING:
@@ -121,7 +122,9 @@ def _window(draft: Draft, node: onnx.NodeProto) -> tuple[list[int], list[int], l
 
 def _kernel(draft: Draft, rng: random.Random) -> tuple[str, ...] | None:
     """A larger or smaller window with the padding that keeps the size."""
-    node = _choose(rng, [node for node in draft.of("Conv", "MaxPool", "AveragePool") if len(_window(draft, node)[1]) == 4])
+    node = _choose(
+        rng, [node for node in draft.of("Conv", "MaxPool", "AveragePool") if len(_window(draft, node)[1]) == 4]
+    )
     if node is None:
         return None
     kernel, pads, _, dilations = _window(draft, node)

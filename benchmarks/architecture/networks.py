@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -73,11 +72,44 @@ class TextEncoder(torch.nn.Module):
         return self.classifier(torch.tanh(self.pooler(hidden[:, 0])))
 
 
+class Sampler(torch.nn.Module):
+    """A small network with one of each activation, pool and normalisation, for quick tests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[torch.nn.Module] = []
+        for activation in (
+            torch.nn.ReLU6(),
+            torch.nn.SiLU(),
+            torch.nn.GELU(approximate="tanh"),
+            torch.nn.Hardswish(),
+            torch.nn.ReLU(),
+        ):
+            layers += [torch.nn.Conv2d(16, 16, 3, padding=1, bias=False), torch.nn.BatchNorm2d(16), activation]
+        self.stem = torch.nn.Conv2d(3, 16, 3, padding=1)
+        self.layers = torch.nn.ModuleList(layers)
+        self.pool = torch.nn.AvgPool2d(3, stride=2, padding=1)
+        self.classifier = torch.nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Class scores [n, 10] of pictures [n, 3, h, w]."""
+        x = torch.nn.functional.max_pool2d(torch.relu(self.stem(x)), 3, stride=2, ceil_mode=True)
+        for place in range(0, len(self.layers), 3):
+            before = x
+            for layer in self.layers[place : place + 3]:
+                x = layer(x)
+            x = x + before
+        x = torch.cat([self.pool(x), torch.nn.functional.max_pool2d(x, 3, stride=2, padding=1)], 1)
+        return self.classifier(x.mean((2, 3)))
+
+
 def build(name: str, size: int | None = None) -> tuple[torch.nn.Module, torch.Tensor]:
     """Return a network in inference mode, its weights uninitialised, and one example input."""
     import torchvision
 
     with _uninitialised():
+        if name == "sampler":
+            return Sampler().eval(), torch.zeros((1, 3, 30, 30))
         if name.startswith("text_encoder"):
             gelu = "tanh" if name.endswith("tanh") else "none"
             return TextEncoder(activation=gelu).eval(), torch.zeros((1, 32), dtype=torch.int64)
@@ -89,8 +121,11 @@ def build(name: str, size: int | None = None) -> tuple[torch.nn.Module, torch.Te
     return module, torch.zeros((1, 3, side, side))
 
 
-def export(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
-    """Write the module as ``export_module`` does, with every large weight left out of the file."""
+def export(module: torch.nn.Module, example: torch.Tensor, path: Path, *, keep_weights: bool = False) -> None:
+    """Write the module as ``export_module`` does, with every large weight left out of the file.
+
+    ``keep_weights`` is for networks that compute constants from their weights (Swin's position bias).
+    """
     # torch's fused encoder layer is no ONNX operator; the plain layers compute the same.
     torch.backends.mha.set_fastpath_enabled(False)
     with quiet(), contextlib.redirect_stdout(None), torch.no_grad():
@@ -101,7 +136,8 @@ def export(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
         _tidy(model)
         for value in model.graph.initializers.values():
             tensor = value.const_value
-            if tensor is not None and tensor.dtype.is_floating_point() and tensor.size > KEPT_ELEMENTS:
+            large = tensor is not None and tensor.size > KEPT_ELEMENTS and tensor.dtype.is_floating_point()
+            if large and not keep_weights:
                 value.const_value = ir.ExternalTensor(
                     "absent", 0, tensor.size * 4, tensor.dtype, shape=ir.Shape(tensor.shape), name=value.name or ""
                 )
@@ -120,8 +156,3 @@ def _uninitialised() -> Iterator[None]:
     finally:
         for name, function in kept.items():
             setattr(torch.nn.init, name, function)
-
-
-def elements(shape: Any) -> int:
-    """Number of elements of a shape."""
-    return math.prod(int(size) for size in shape)

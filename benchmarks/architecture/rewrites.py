@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from architecture.draft import Draft, attribute, set_attribute
 from onnx import helper
+
+from architecture.draft import Draft, attribute, set_attribute
 
 if TYPE_CHECKING:
     import random
@@ -139,9 +140,7 @@ def _folded_batch_norm(draft: Draft, node: onnx.NodeProto, _: random.Random) -> 
 def _arithmetic_batch_norm(draft: Draft, node: onnx.NodeProto, _: random.Random) -> bool:
     """As Keras writes it on its torch backend."""
     shape = draft.shape(node.output[0])
-    scale, bias, mean, variance = (
-        draft.weight((1, shape[1], *(1,) * (len(shape) - 2))) for _ in range(4)
-    )
+    scale, bias, mean, variance = (draft.weight((1, shape[1], *(1,) * (len(shape) - 2))) for _ in range(4))
     epsilon = draft.constant(attribute(node, "epsilon", 1e-5))
     centred = draft.node("Sub", [node.input[0], mean])
     total = draft.node("Add", [variance, epsilon])
@@ -258,7 +257,9 @@ def _flatten(draft: Draft, node: onnx.NodeProto, rng: random.Random) -> bool:
         return False
     choice = rng.choice(("Flatten", "Reshape", "Squeeze"))
     if choice == "Squeeze" and before[2:] == (1,) * (len(before) - 2):
-        made = draft.node("Squeeze", [node.input[0], draft.constant([2, 3][: len(before) - 2], np.int64)], node.output[0])
+        made = draft.node(
+            "Squeeze", [node.input[0], draft.constant([2, 3][: len(before) - 2], np.int64)], node.output[0]
+        )
     elif choice == "Flatten":
         made = draft.node("Flatten", [node.input[0]], node.output[0], axis=1)
     else:

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 
     Pass = Callable[[ir.Model], int]
 
-PREPARE: Sequence[Pass] = (constants.constants_to_initializers, linear.drop_export_bias, constants.fold_shapes,
-                           inference.split_sequence)
+PREPARE: Sequence[Pass] = (
+    constants.constants_to_initializers,
+    linear.drop_export_bias,
+    constants.fold_shapes,
+    inference.split_sequence,
+)
 """What must be known before shapes can be inferred."""
 
 STANDARD: Sequence[Pass] = (

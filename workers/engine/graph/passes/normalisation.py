@@ -113,16 +113,17 @@ def _emit(graph: ir.Graph, found: _Norm) -> None:
         return
     size, rank = shape[found.axis], len(shape)
     scale = found.gamma or rw.add_constant(graph, np.ones(size, np.float32), f"{rw.LITERAL}1")
-    inputs: list[ir.Value | None] = [found.source, *(_vector(graph, item, size) for item in (scale, found.beta) if item)]
+    inputs: list[ir.Value | None] = [
+        found.source,
+        *(_vector(graph, item, size) for item in (scale, found.beta) if item),
+    ]
     to_last = [*(axis for axis in range(rank) if axis != found.axis), found.axis]
     turned = [shape[axis] for axis in to_last]
     moved = found.axis != rank - 1
     if moved:
         inputs[0] = rw.new_node(found.last, "Transpose", [found.source], {"perm": to_last}, shape=turned)
     attributes = {"axis": -1, "epsilon": found.epsilon}
-    output = rw.new_node(
-        found.last, "LayerNormalization", inputs, attributes, shape=turned, merged=[found.last]
-    )
+    output = rw.new_node(found.last, "LayerNormalization", inputs, attributes, shape=turned, merged=[found.last])
     if moved:
         output = rw.new_node(found.last, "Transpose", [output], {"perm": np.argsort(to_last).tolist()}, shape=shape)
     rw.replace(found.last.outputs[0], output)
