@@ -69,7 +69,8 @@ def main() -> None:
             exact = row["parameters_off"] == 0 and abs(row["gmacs_off"]) <= 0.0006
             agree += exact
             print(
-                f"{row['name']:24} {row['size']:4} parameters {counts['parameters']:>11,} off {row['parameters_off']:>+10,}"
+                f"{row['name']:24} {row['size']:4} parameters {counts['parameters']:>11,}"
+                f" off {row['parameters_off']:>+10,}"
                 f"  gmacs {counts['macs'] / 1e9:9.3f} off {row['gmacs_off']:+8.3f}"
                 f"  {'equal' if exact else 'DIFFERS'} {time.monotonic() - started:5.1f} s",
                 flush=True,

@@ -2,8 +2,9 @@
 
     python benchmarks/architecture_mutations.py [--changes N] [--rewrites N] [--seed N] [--network NAME]... [--show]
 
-Every base network is exported once. Each mutant holds one semantic change, which must be detected, at the right node, in
-as few differences as possible; each rewrite changes the representation alone, and must not be reported as structural.
+Every base network is exported once. Each mutant holds one semantic change, which must be detected, at the right node,
+in as few differences as possible; each rewrite changes the representation alone, and must not be reported as
+structural.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from rich.progress import track
 
 from workers.engine.graph.compare import compare
 
-SPELLINGS = Console(stderr=True)
+PROGRESS = Console(stderr=True)
 
 
 def bases(names: list[str], folder: Path) -> list[judge.Base]:
     """Export the base networks."""
     found = []
-    for name in track(names, description="exporting", console=SPELLINGS):
+    for name in track(names, description="exporting", console=PROGRESS):
         path = folder / f"{name}.onnx"
         networks.export(*networks.build(name), path)
         found.append(judge.load(name, path))
@@ -49,7 +50,7 @@ def changes(found: list[judge.Base], number: int, rng: random.Random, folder: Pa
     tasks = [(base, kind) for base in found for kind in MUTATORS]
     seen: set[tuple[Any, ...]] = set()
     total = 0
-    for base, kind in track(_forever(tasks, number * 8, rng), description="changes", console=SPELLINGS):
+    for base, kind in track(_forever(tasks, number * 8, rng), description="changes", console=PROGRESS):
         if total == number:
             break
         mutant = mutate(base.proto, kind, rng)
@@ -94,7 +95,7 @@ def rewrites(found: list[judge.Base], number: int, rng: random.Random, folder: P
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     total = 0
     tasks = [(base, kind) for base in found for kind in REWRITES]
-    for base, kind in track(_forever(tasks, number * 8, rng), description="rewrites", console=SPELLINGS):
+    for base, kind in track(_forever(tasks, number * 8, rng), description="rewrites", console=PROGRESS):
         if total == number:
             break
         proto = rewrite(base.proto, kind, rng)

@@ -135,8 +135,9 @@ class Draft:
         found: dict[str, str] = {}
         for node in self.graph.node:
             own = [node.op_type, *sorted(repr(attribute) for attribute in node.attribute)]
-            for name in node.input:
-                own.append(found.get(name) or (repr(self.shape(name)) if name in self.weights else name))
+            own += [
+                found.get(name) or (repr(self.shape(name)) if name in self.weights else name) for name in node.input
+            ]
             for index, output in enumerate(node.output):
                 found[output] = hashlib.sha256(f"{index}{own}".encode()).hexdigest()
         return found

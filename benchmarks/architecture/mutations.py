@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,20 +74,7 @@ def _fit(draft: Draft, node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]])
     if 0 in shape or len(shape) < 2:
         return False
     if node.op_type == "Conv":
-        dims, group = draft.shape(node.input[1]), attribute(node, "group", 1)
-        before = dims[1] * group
-        if before == shape[1]:
-            return False
-        if group == before == dims[0] and group > 1:
-            set_attribute(node, "group", shape[1])
-            node.input[1] = draft.weight((shape[1], *dims[1:]))
-            if len(node.input) > 2:
-                node.input[2] = draft.weight((shape[1],))
-            return True
-        if shape[1] % group:
-            return False
-        node.input[1] = draft.weight((dims[0], shape[1] // group, *dims[2:]))
-        return True
+        return _fit_conv(draft, node, shape[1])
     if node.op_type == "BatchNormalization" and draft.shape(node.input[1]) != (shape[1],):
         for index in range(1, 5):
             node.input[index] = draft.weight((shape[1],))
@@ -94,15 +82,29 @@ def _fit(draft: Draft, node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]])
     if node.op_type == "Gemm" and attribute(node, "transB", 0) and draft.shape(node.input[1])[1] != shape[1]:
         node.input[1] = draft.weight((draft.shape(node.input[1])[0], shape[1]))
         return True
-    if node.op_type == "Reshape":
-        target = draft.array(node.input[1])
-        size = 1
-        for item in shape:
-            size *= item
-        if target is not None and len(target) == 2 and target[0] == 1 and target[1] not in (-1, size):
-            node.input[1] = draft.constant([1, size], "int64")
-            return True
+    target = draft.array(node.input[1]) if node.op_type == "Reshape" else None
+    size = math.prod(shape)
+    if target is not None and len(target) == 2 and target[0] == 1 and target[1] not in (-1, size):
+        node.input[1] = draft.constant([1, size], "int64")
+        return True
     return False
+
+
+def _fit_conv(draft: Draft, node: onnx.NodeProto, channels: int) -> bool:
+    dims, group = draft.shape(node.input[1]), attribute(node, "group", 1)
+    before = dims[1] * group
+    if before == channels:
+        return False
+    if group == before == dims[0] and group > 1:  # depthwise: its own filters follow
+        set_attribute(node, "group", channels)
+        node.input[1] = draft.weight((channels, *dims[1:]))
+        if len(node.input) > 2:
+            node.input[2] = draft.weight((channels,))
+        return True
+    if channels % group:
+        return False
+    node.input[1] = draft.weight((dims[0], channels // group, *dims[2:]))
+    return True
 
 
 def _choose(rng: random.Random, nodes: list[onnx.NodeProto]) -> onnx.NodeProto | None:
@@ -314,7 +316,7 @@ def _removed_layer(draft: Draft, rng: random.Random) -> tuple[str, ...] | None:
 
 def _inserted(draft: Draft, rng: random.Random) -> tuple[str, ...] | None:
     """One operator more, behind an activation or a sum."""
-    node = _choose(rng, [node for node in draft.of("Relu", "HardSwish", "Gelu", "Add", "MaxPool")])
+    node = _choose(rng, draft.of("Relu", "HardSwish", "Gelu", "Add", "MaxPool"))
     if node is None or len(draft.shape(node.output[0])) != 4 or draft.is_output(node.output[0]):
         return None
     if any(name in draft.weights for name in node.input):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import torch
+import torchvision
 
 from workers.engine.graph.export import EXPORT_OPSET, _tidy
 from workers.engine.graph.reading import quiet
@@ -105,8 +106,6 @@ class Sampler(torch.nn.Module):
 
 def build(name: str, size: int | None = None) -> tuple[torch.nn.Module, torch.Tensor]:
     """Return a network in inference mode, its weights uninitialised, and one example input."""
-    import torchvision
-
     with _uninitialised():
         if name == "sampler":
             return Sampler().eval(), torch.zeros((1, 3, 30, 30))

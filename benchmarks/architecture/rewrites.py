@@ -52,7 +52,7 @@ def _identity(draft: Draft, node: onnx.NodeProto, rng: random.Random) -> bool:
     return True
 
 
-def _commuted(draft: Draft, node: onnx.NodeProto, _: random.Random) -> bool:
+def _commuted(_draft: Draft, node: onnx.NodeProto, _: random.Random) -> bool:
     if len(node.input) != 2:
         return False
     node.input[0], node.input[1] = node.input[1], node.input[0]

@@ -24,6 +24,8 @@ GAP = -1.0
 NEVER = -1e9
 """Score of pairing nodes that can not stand for each other."""
 
+_EQUAL = 1e-2
+
 MAX_CELLS = 40_000_000
 """Alignments larger than this (after equal beginnings and ends are taken off) are done in windows of equal position."""
 
@@ -148,11 +150,12 @@ def _needleman_wunsch(
     row, column = len(ids_a), len(ids_b)
     while row and column:
         here = table[row, column]
+        # Scores are multiples of small fractions: a hundredth tells equal from unequal, whatever float32 rounded.
         diagonal = table[row - 1, column - 1] + scores(row - 1)[column - 1]
-        if np.isclose(here, diagonal, atol=1e-3):
+        if abs(here - diagonal) < _EQUAL:
             pairs.append((ids_a[row - 1], ids_b[column - 1]))
             row, column = row - 1, column - 1
-        elif np.isclose(here, table[row - 1, column] + GAP, atol=1e-3):
+        elif abs(here - table[row - 1, column] - GAP) < _EQUAL:
             row -= 1
         else:
             column -= 1

@@ -142,7 +142,8 @@ def test_layer_of_several_nodes_is_one_difference(compared: Any) -> None:
 
 def test_swapped_branches_are_one_difference_at_the_concatenation(build_model: Any, save_model: Any) -> None:
     text = """g (float[1,3,8,8] x) => (float[1,8,8,8] y) {{
-      a = Conv(x, k) b = Conv<pads=[1,1,1,1]>(x, l) p = Relu(a) q = Relu(b) c = Concat<axis=1>({order}) y = Relu(c) }}"""
+      a = Conv(x, k) b = Conv<pads=[1,1,1,1]>(x, l) p = Relu(a) q = Relu(b)
+      c = Concat<axis=1>({order}) y = Relu(c) }}"""
     weights = {"k": w(4, 3, 1, 1), "l": w(4, 3, 3, 3)}
     a, b = (
         canonicalise(save_model(build_model(text.format(order=order), **weights), "m.onnx"))
@@ -158,7 +159,8 @@ def test_silu_is_one_operator_to_a_reader(compared: Any) -> None:
 
 
 POOLS = """g (float[1,3,31,31] x) => (float[1,3,{size},{size}] y) {{
-  a = MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode={first}>(x) r = Relu(a) s = Conv<strides=[{stride},{stride}]>(r, k)
+  a = MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode={first}>(x) r = Relu(a)
+  s = Conv<strides=[{stride},{stride}]>(r, k)
   y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode={second}>(s) }}"""
 
 

@@ -201,7 +201,8 @@ def _factor_of_operand(node: ir.Node) -> int:
         return 0
     for index, value in enumerate(node.inputs):
         inner = rw.producer(value, "Mul")
-        if inner is None or value is None or rw.only_user(value) is not node:
+        user = rw.only_user(value) if value is not None else None
+        if inner is None or user is None or user is not node:
             continue
         for source, factor in _operands(inner):
             inputs = list(node.inputs)

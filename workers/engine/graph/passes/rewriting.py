@@ -116,10 +116,12 @@ def add_lazy(
 
 
 def _register(graph: ir.Graph, tensor: ir.TensorProtocol, name: str) -> ir.Value:
-    # A serial number keeps names unique; names carry no meaning in the canonical form.
+    # A serial number keeps names unique; names carry no meaning in the canonical form. A file that another process has
+    # rewritten brings its own serial numbers with it.
     base = name.split("::", maxsplit=1)[0]
+    unique = next(full for full in (f"{base}::{number}" for number in _serial) if full not in graph.initializers)
     value = ir.Value(
-        name=f"{base}::{next(_serial)}",
+        name=unique,
         shape=ir.Shape(tensor.shape),
         type=ir.TensorType(tensor.dtype),
         const_value=tensor,
