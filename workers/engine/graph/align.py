@@ -16,6 +16,8 @@ import numpy as np
 from workers.engine.graph.canonical import INPUT, NUMERIC
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from workers.engine.graph.canonical import CanonicalGraph, Node
 
 GAP = -1.0
@@ -24,7 +26,10 @@ GAP = -1.0
 NEVER = -1e9
 """Score of pairing nodes that can not stand for each other."""
 
-_EQUAL = 1e-2
+_REACH = 6
+"""How many readers away nodes with one past are told apart."""
+
+_EQUAL = 0.05
 
 MAX_CELLS = 40_000_000
 """Alignments larger than this (after equal beginnings and ends are taken off) are done in windows of equal position."""
@@ -83,20 +88,59 @@ def similarity(a: Node, b: Node) -> float:
 def _equal_pasts(a: CanonicalGraph, b: CanonicalGraph) -> dict[int, int]:
     """Pair the nodes that compute the same function of the inputs: whatever the order, they correspond.
 
-    Two branches of a concatenation that changed places are told apart by this alone. Repeats of one digest are paired
-    in order, and only where both graphs have as many.
+    Two branches of a concatenation that changed places are told apart by this alone. Nodes that share one past (the
+    equal first layers of two branches) are told apart by who reads them, at the greatest distance up to ``_REACH``
+    where both graphs still agree, and in order where nothing tells them apart and both graphs have as many.
     """
-    places: list[dict[str, list[int]]] = []
-    for graph in (a, b):
-        found: dict[str, list[int]] = {}
-        for node in graph.nodes:
-            found.setdefault(f"{graph.digests[node.id]}{node.shape}", []).append(node.id)
-        places.append(found)
     pairs: dict[int, int] = {}
-    for digest, left in places[0].items():
-        right = places[1].get(digest, [])
-        if len(left) == len(right):
-            pairs.update(zip(left, right, strict=True))
+    repeated: list[tuple[list[int], list[int]]] = []
+    left, right = (_by_key(range(len(graph.nodes)), graph.digests) for graph in (a, b))
+    for digest, here in left.items():
+        there = right.get(digest, [])
+        if len(here) == len(there) == 1:
+            pairs[here[0]] = there[0]
+        elif there:
+            repeated.append((here, there))
+    if repeated:
+        known: dict[tuple[Any, ...], int] = {}
+        levels = list(zip(_surroundings(a, known), _surroundings(b, known), strict=True))
+        for here, there in repeated:
+            pairs |= _pair_repeats(here, there, levels)
+    return pairs
+
+
+def _by_key(ids: Iterable[int], keys: Sequence[Any]) -> dict[Any, list[int]]:
+    found: dict[Any, list[int]] = {}
+    for item in ids:
+        found.setdefault(keys[item], []).append(item)
+    return found
+
+
+def _surroundings(graph: CanonicalGraph, known: dict[tuple[Any, ...], int]) -> list[list[int]]:
+    """For each distance, a number for every node's past and those of its readers up to there; ``known`` is shared."""
+    followers = readers(graph)
+    levels = [[known.setdefault((digest,), len(known)) for digest in graph.digests]]
+    for _ in range(_REACH):
+        before = levels[-1]
+        levels.append(
+            [
+                known.setdefault((levels[0][item], *sorted(before[reader] for reader in followers[item])), len(known))
+                for item in range(len(graph.nodes))
+            ]
+        )
+    return levels
+
+
+def _pair_repeats(here: list[int], there: list[int], levels: list[tuple[list[int], list[int]]]) -> dict[int, int]:
+    pairs: dict[int, int] = {}
+    for distance in reversed(range(len(levels))):
+        groups_a, groups_b = (
+            _by_key((item for item in ids if item not in taken), keys)
+            for ids, taken, keys in zip((here, there), (pairs, set(pairs.values())), levels[distance], strict=True)
+        )
+        for key, group in groups_a.items():
+            if len(group) == len(groups_b.get(key, ())):
+                pairs.update(zip(group, groups_b[key], strict=True))
     return pairs
 
 
@@ -150,7 +194,7 @@ def _needleman_wunsch(
     row, column = len(ids_a), len(ids_b)
     while row and column:
         here = table[row, column]
-        # Scores are multiples of small fractions: a hundredth tells equal from unequal, whatever float32 rounded.
+        # Scores are multiples of larger fractions, and float32 rounds sums of thousands of them by less.
         diagonal = table[row - 1, column - 1] + scores(row - 1)[column - 1]
         if abs(here - diagonal) < _EQUAL:
             pairs.append((ids_a[row - 1], ids_b[column - 1]))

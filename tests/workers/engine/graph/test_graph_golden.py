@@ -212,10 +212,10 @@ def test_googlenet_torchvision_against_onnx(built: Any, light: Any) -> None:
     assert others == [
         # Pools round up in torchvision (one padded row and column at this size), down in the Caffe2 file.
         ("attribute", "pads", [0, 0, 1, 1], [0, 0, 0, 0]),
-        ("inserted", None, None, "LRN"),
-        ("inserted", None, None, "LRN"),
         ("attribute", "pads", [0, 0, 1, 1], [0, 0, 0, 0]),
         ("attribute", "pads", [0, 0, 1, 1], [0, 0, 0, 0]),
+        ("inserted", None, None, "LRN"),
+        ("inserted", None, None, "LRN"),
         ("attribute", "kernel_shape", [2, 2], [3, 3]),
     ]
     # Batch-norm against none: folded away in inference, so both compute a convolution with a bias.
