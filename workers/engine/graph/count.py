@@ -90,9 +90,8 @@ def _einsum_macs(node: ir.Node) -> int:
     """Multiply-accumulates of a product of two tensors: every combination of its indices once."""
     terms = str(rw.attribute(node, "equation", "")).replace(" ", "").split("->")[0].split(",")
     shapes = [rw.shape_of(value) for value in node.inputs]
-    if len(terms) != 2 or any(
-        shape is None or len(shape) != len(term) for shape, term in zip(shapes, terms, strict=True)
-    ):
+    fits = all(shape is not None and len(shape) == len(term) for shape, term in zip(shapes, terms, strict=True))
+    if len(terms) != 2 or not fits:  # noqa: PLR2004  (a product of two)
         return 0
     sizes = {
         label: size
