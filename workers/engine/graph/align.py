@@ -16,6 +16,8 @@ import numpy as np
 from workers.engine.graph.canonical import INPUT, NUMERIC
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from workers.engine.graph.canonical import CanonicalGraph, Node
 
 GAP = -1.0
@@ -24,12 +26,17 @@ GAP = -1.0
 NEVER = -1e9
 """Score of pairing nodes that can not stand for each other."""
 
+_REACH = 6
+"""How many readers away nodes with one past are told apart."""
+
+_EQUAL = 0.05
+
 MAX_CELLS = 40_000_000
 """Alignments larger than this (after equal beginnings and ends are taken off) are done in windows of equal position."""
 
 _FAMILIES = (
     {"Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Selu", "HardSwish", "HardSigmoid", "Gelu", "PRelu",
-     "Softplus", "Mish", "Celu", "Erf"},
+     "Softplus", "Mish", "Celu", "Erf", "Swish"},
     {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool"},
     {"Conv", "ConvTranspose", "Gemm", "MatMul"},
     {"BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "LRN"},
@@ -56,7 +63,8 @@ def align(a: CanonicalGraph, b: CanonicalGraph) -> Alignment:
     """Pair the nodes of two graphs; graphs with the same fingerprint are paired node by node."""
     if a.fingerprint == b.fingerprint and len(a.nodes) == len(b.nodes):
         return Alignment(tuple((index, index) for index in range(len(a.nodes))), (), ())
-    partner = dict(_sequence_pairs(a, b))
+    partner = _equal_pasts(a, b)
+    partner |= _sequence_pairs(a, b, partner)
     _pair_by_neighbours(a, b, partner)
     taken = set(partner.values())
     return Alignment(
@@ -77,8 +85,72 @@ def similarity(a: Node, b: Node) -> float:
     return weight * (3.0 + 3.0 * same + (a.weights == b.weights) + (a.shape == b.shape))
 
 
-def _sequence_pairs(a: CanonicalGraph, b: CanonicalGraph) -> list[tuple[int, int]]:
-    labels_a, labels_b = ([_label(node) for node in graph.nodes] for graph in (a, b))
+def _equal_pasts(a: CanonicalGraph, b: CanonicalGraph) -> dict[int, int]:
+    """Pair the nodes that compute the same function of the inputs: whatever the order, they correspond.
+
+    Two branches of a concatenation that changed places are told apart by this alone. Nodes that share one past (the
+    equal first layers of two branches) are told apart by who reads them, at the greatest distance up to ``_REACH``
+    where both graphs still agree, and in order where nothing tells them apart and both graphs have as many.
+    """
+    pairs: dict[int, int] = {}
+    repeated: list[tuple[list[int], list[int]]] = []
+    left, right = (_by_key(range(len(graph.nodes)), graph.digests) for graph in (a, b))
+    for digest, here in left.items():
+        there = right.get(digest, [])
+        if len(here) == len(there) == 1:
+            pairs[here[0]] = there[0]
+        elif there:
+            repeated.append((here, there))
+    if repeated:
+        known: dict[tuple[Any, ...], int] = {}
+        levels = list(zip(_surroundings(a, known), _surroundings(b, known), strict=True))
+        for here, there in repeated:
+            pairs |= _pair_repeats(here, there, levels)
+    return pairs
+
+
+def _by_key(ids: Iterable[int], keys: Sequence[Any]) -> dict[Any, list[int]]:
+    found: dict[Any, list[int]] = {}
+    for item in ids:
+        found.setdefault(keys[item], []).append(item)
+    return found
+
+
+def _surroundings(graph: CanonicalGraph, known: dict[tuple[Any, ...], int]) -> list[list[int]]:
+    """For each distance, a number for every node's past and those of its readers up to there; ``known`` is shared."""
+    followers = readers(graph)
+    levels = [[known.setdefault((digest,), len(known)) for digest in graph.digests]]
+    for _ in range(_REACH):
+        before = levels[-1]
+        levels.append(
+            [
+                known.setdefault((levels[0][item], *sorted(before[reader] for reader in followers[item])), len(known))
+                for item in range(len(graph.nodes))
+            ]
+        )
+    return levels
+
+
+def _pair_repeats(here: list[int], there: list[int], levels: list[tuple[list[int], list[int]]]) -> dict[int, int]:
+    pairs: dict[int, int] = {}
+    for distance in reversed(range(len(levels))):
+        groups_a, groups_b = (
+            _by_key((item for item in ids if item not in taken), keys)
+            for ids, taken, keys in zip((here, there), (pairs, set(pairs.values())), levels[distance], strict=True)
+        )
+        for key, group in groups_a.items():
+            if len(group) == len(groups_b.get(key, ())):
+                pairs.update(zip(group, groups_b[key], strict=True))
+    return pairs
+
+
+def _sequence_pairs(a: CanonicalGraph, b: CanonicalGraph, known: dict[int, int]) -> list[tuple[int, int]]:
+    """Align what is left, in canonical order; equal beginnings and ends need no search."""
+    taken = set(known.values())
+    left = [node.id for node in a.nodes if node.id not in known]
+    right = [node.id for node in b.nodes if node.id not in taken]
+    labels_a = [_label(a.nodes[item]) for item in left]
+    labels_b = [_label(b.nodes[item]) for item in right]
     shorter = min(len(labels_a), len(labels_b))
     start = 0
     while start < shorter and labels_a[start] == labels_b[start]:
@@ -86,10 +158,10 @@ def _sequence_pairs(a: CanonicalGraph, b: CanonicalGraph) -> list[tuple[int, int
     end = 0
     while end < shorter - start and labels_a[-1 - end] == labels_b[-1 - end]:
         end += 1
-    pairs = [(index, index) for index in range(start)]
-    pairs += [(len(labels_a) - 1 - index, len(labels_b) - 1 - index) for index in range(end)]
-    middle_a = list(range(start, len(labels_a) - end))
-    middle_b = list(range(start, len(labels_b) - end))
+    pairs = [(left[index], right[index]) for index in range(start)]
+    pairs += [(left[-1 - index], right[-1 - index]) for index in range(end)]
+    middle_a = left[start : len(left) - end]
+    middle_b = right[start : len(right) - end]
     windows = max(1, -(-len(middle_a) * len(middle_b) // MAX_CELLS))
     for part_a, part_b in zip(np.array_split(middle_a, windows), np.array_split(middle_b, windows), strict=True):
         pairs += _needleman_wunsch(a, b, part_a.astype(int).tolist(), part_b.astype(int).tolist())
@@ -122,11 +194,12 @@ def _needleman_wunsch(
     row, column = len(ids_a), len(ids_b)
     while row and column:
         here = table[row, column]
+        # Scores are multiples of larger fractions, and float32 rounds sums of thousands of them by less.
         diagonal = table[row - 1, column - 1] + scores(row - 1)[column - 1]
-        if np.isclose(here, diagonal, atol=1e-3):
+        if abs(here - diagonal) < _EQUAL:
             pairs.append((ids_a[row - 1], ids_b[column - 1]))
             row, column = row - 1, column - 1
-        elif np.isclose(here, table[row - 1, column] + GAP, atol=1e-3):
+        elif abs(here - table[row - 1, column] - GAP) < _EQUAL:
             row -= 1
         else:
             column -= 1

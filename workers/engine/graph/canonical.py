@@ -22,8 +22,9 @@ FORM = 1
 INPUT = "Input"
 """Operator name of a graph input."""
 
-NUMERIC = ("epsilon", "batch_norm")
-"""Attributes that do not enter the fingerprint: an epsilon, and whether a batch-norm had already been folded."""
+NUMERIC = ("epsilon", "batch_norm", "padding_as_written")
+"""Attributes that do not enter the fingerprint: an epsilon, whether a batch-norm had already been folded, and how a
+pool's rounding and padding were written before both became explicit."""
 
 COMMUTATIVE = ("Add", "Mul", "Max", "Min", "And", "Or", "Equal")
 """Operators whose data operands may be swapped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workers.engine.graph.align import align
+from workers.engine.graph.composites import fuse
 from workers.engine.graph.diff import Diff
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def compare(a: CanonicalGraph, b: CanonicalGraph, models: tuple[Path, Path, Path
     structural difference. Totals count the models as published; ``flops`` is twice ``macs``. The worst differences come
     first, each severity in the order of the dataflow.
     """
-    found = Diff(a, b, align(a, b)).differences()
+    fused_a, fused_b = fuse(a), fuse(b)
+    found = Diff(fused_a, fused_b, align(fused_a, fused_b)).differences()
     same = a.fingerprint == b.fingerprint
     if not same and not any(item["severity"] in ("structural", "interface") for item in found):
         found.append(_unexplained(a, b))

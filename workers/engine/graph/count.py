@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 KEYS = ("parameters", "buffers", "macs", "flops", "activations")
-_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
 _STATISTICS = ("Sub", "Div")
 """A vector that is subtracted or divided by is a statistic of the data (a normalisation layer), not trained."""
 
@@ -73,6 +73,8 @@ def _is_weight(node: ir.Node, value: ir.Value | None) -> bool:
 def _macs(node: ir.Node) -> int:
     if node.op_type not in _PRODUCTS:
         return 0
+    if node.op_type == "Einsum":
+        return _einsum_macs(node)
     data, weight, output = (rw.shape_of(value) for value in (node.inputs[0], node.inputs[1], node.outputs[0]))
     if data is None or weight is None or output is None:
         return 0
@@ -82,3 +84,18 @@ def _macs(node: ir.Node) -> int:
         return math.prod(data) * math.prod(weight[1:])
     inner = data[0] if node.op_type == "Gemm" and rw.attribute(node, "transA", 0) else data[-1]
     return math.prod(output) * inner
+
+
+def _einsum_macs(node: ir.Node) -> int:
+    """Multiply-accumulates of a product of two tensors: every combination of its indices once."""
+    terms = str(rw.attribute(node, "equation", "")).replace(" ", "").split("->")[0].split(",")
+    shapes = [rw.shape_of(value) for value in node.inputs]
+    fits = all(shape is not None and len(shape) == len(term) for shape, term in zip(shapes, terms, strict=True))
+    if len(terms) != 2 or not fits:  # noqa: PLR2004  (a product of two)
+        return 0
+    sizes = {
+        label: size
+        for term, shape in zip(terms, shapes, strict=True)
+        for label, size in zip(term, shape or (), strict=True)
+    }
+    return math.prod(sizes.values())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import networkx as nx
+
 from workers.engine.graph import roles
 from workers.engine.graph.canonical import COMMUTATIVE, INPUT
 
@@ -18,6 +20,14 @@ _FOLLOWS_SHAPE = {"shape", "split", "sizes", "starts", "ends", "repeats", "indic
 """Attributes of views, slices and paddings that follow the shape of what they read."""
 
 _VIEW_OPS = {"Reshape", "Split", "Slice", "Resize", "Expand", "Tile", "Gather", "Pad"}
+
+
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization")
+
+_POOLS = ("MaxPool", "AveragePool", "LpPool")
+
+WRITTEN = "padding_as_written"
+"""Attribute that is no difference by itself: a pool's rounding and padding before both were made explicit."""
 
 
 class Diff:
@@ -34,13 +44,12 @@ class Diff:
         self.found: list[tuple[float, Difference]] = []
 
     def differences(self) -> list[Difference]:
-        """List the differences in the order of the dataflow; repeated numeric and cosmetic ones are grouped."""
+        """List the differences in the order of the dataflow; the same change in several places is written once."""
         for left, right in self.alignment.pairs:
             self._pair(self.a.nodes[left], self.b.nodes[right])
-        for node_id in self.alignment.a_only:
-            self._unpaired(self.a.nodes[node_id], 0)
-        for node_id in self.alignment.b_only:
-            self._unpaired(self.b.nodes[node_id], 1)
+        for side, graph, left_over in ((0, self.a, self.alignment.a_only), (1, self.b, self.alignment.b_only)):
+            for run in self._runs(graph, left_over, side):
+                self._unpaired(run, side)
         if self.a.input_layout != self.b.input_layout:
             layouts = (self.a.input_layout, self.b.input_layout)
             self._add(_first_input(self.a), _first_input(self.b), "attribute", "layout", "interface", layouts)
@@ -99,7 +108,7 @@ class Diff:
 
     def _attribute(self, a: Node, b: Node, name: str) -> None:
         values = a.attributes.get(name), b.attributes.get(name)
-        if values[0] == values[1] or self._is_consequence(a, b, name):
+        if name == WRITTEN or values[0] == values[1] or self._is_consequence(a, b, name):
             return
         self._add(a, b, "attribute", name, self._severity_of_attribute(a, b, name, values), values)
 
@@ -128,7 +137,11 @@ class Diff:
         if name in ("group", "output_channels") and self._depthwise(a, b):
             return True
         if name == "pads" and any(left.get(key) != right.get(key) for key in ("kernel_shape", "dilations")):
-            return _centred(left) and _centred(right)
+            return _grows_with_window(left, right)
+        if name in ("pads", "ceil_mode") and a.op in _POOLS:
+            # The rows that rounding adds depend on the size of what is read, and on this node's own stride.
+            sized = self._inputs_differ(a, b) or left.get("strides") != right.get("strides")
+            return sized and left.get(WRITTEN) == right.get(WRITTEN)
         return name in _FOLLOWS_SHAPE and a.op in _VIEW_OPS and self._inputs_differ(a, b)
 
     def _depthwise(self, a: Node, b: Node) -> bool:
@@ -193,13 +206,34 @@ class Diff:
     def _names(graph: CanonicalGraph, node: Node) -> list[str]:
         return [graph.nodes[source].source for source, _ in node.inputs]
 
-    def _unpaired(self, node: Node, side: int) -> None:
+    def _severity_of_unpaired(self, node: Node, side: int) -> str:
         interface = node.id in self.form[side] or node.id in self.preparation[side] or node.op == INPUT
-        severity = "interface" if interface else "structural"
+        return "interface" if interface else "structural"
+
+    def _runs(self, graph: CanonicalGraph, left_over: tuple[int, ...], side: int) -> list[list[Node]]:
+        """Unpaired nodes that feed each other, together: a layer or a block that one graph has and the other has not.
+
+        What belongs to the interface stays by itself, because each of its nodes has a meaning of its own.
+        """
+        severities = {item: self._severity_of_unpaired(graph.nodes[item], side) for item in left_over}
+        links = nx.Graph()
+        links.add_nodes_from(left_over)
+        for item in left_over:
+            for source, _ in graph.nodes[item].inputs:
+                if severities.get(source) == severities[item] == "structural":
+                    links.add_edge(source, item)
+        return [[graph.nodes[item] for item in sorted(run)] for run in nx.connected_components(links)]
+
+    def _unpaired(self, run: list[Node], side: int) -> None:
+        """Report a run by its first layer with weights, or else its first node; ``run`` lists all of several."""
+        node = next((item for item in run if item.op in _LAYERS), run[0])
+        severity = self._severity_of_unpaired(node, side)
         if side == 0:
             self._add(node, None, "removed", None, severity, (node.attributes, None))
         else:
             self._add(None, node, "inserted", None, severity, (None, node.attributes))
+        if len(run) > 1:
+            self.found[-1][1]["run"] = [{"node": item.source, "op": item.op} for item in run]
 
     def _outputs(self) -> None:
         """Outputs that come from nodes which do not correspond, though every node's own wiring agrees."""
@@ -218,34 +252,37 @@ def _side(node: Node | None, value: Any) -> dict[str, Any] | None:
     return None if node is None else {"node": node.source, "op": node.op, "value": value}
 
 
-def _centred(attributes: dict[str, Any]) -> bool:
-    """Whether the padding keeps the window centred: (k - 1) / 2 dilated steps on every side."""
-    kernel, pads = attributes.get("kernel_shape"), attributes.get("pads")
-    if not kernel or not pads:
+def _grows_with_window(left: dict[str, Any], right: dict[str, Any]) -> bool:
+    """Whether the padding differs by what keeps the window where it was: half its growth on every side."""
+    reaches = []
+    for attributes in (left, right):
+        kernel = attributes.get("kernel_shape") or []
+        dilations = attributes.get("dilations") or [1] * len(kernel)
+        reaches.append([(size - 1) * dilation for size, dilation in zip(kernel, dilations, strict=True)])
+    pads = [attributes.get("pads") or [0] * (2 * len(reaches[0])) for attributes in (left, right)]
+    if len(reaches[0]) != len(reaches[1]) or len(pads[0]) != len(pads[1]):
         return False
-    dilations = attributes.get("dilations") or [1] * len(kernel)
-    sides = [(size - 1) * dilation for size, dilation in zip(kernel, dilations, strict=True)]
-    return all(2 * pad == sides[index % len(kernel)] for index, pad in enumerate(pads))
+    growth = [after - before for before, after in zip(*reaches, strict=True)]
+    return all(
+        2 * (after - before) == growth[index % len(growth)]
+        for index, (before, after) in enumerate(zip(*pads, strict=True))
+    )
 
 
 def _group(differences: list[Difference]) -> list[Difference]:
-    """Write equal numeric or cosmetic differences once, with ``repeats`` and the other places in ``also``."""
+    """Write equal differences once, with ``repeats`` (places in all) and the other places in ``also``."""
     grouped: list[Difference] = []
     first: dict[str, Difference] = {}
     for difference in differences:
-        if difference["severity"] not in ("numeric", "cosmetic"):
+        sides = [difference[side] and (difference[side]["op"], difference[side]["value"]) for side in "ab"]
+        if difference["kind"] == "rewired":  # each has its own names as values
             grouped.append(difference)
             continue
-        key = repr(
-            [
-                difference["kind"],
-                difference["attribute"],
-                *((difference[s]["op"], difference[s]["value"]) for s in "ab"),
-            ]
-        )
+        run = [item["op"] for item in difference.get("run", ())]
+        key = repr([difference["kind"], difference["attribute"], difference["severity"], *sides, run])
         if key in first:
             first[key]["repeats"] += 1
-            first[key]["also"].append({side: difference[side]["node"] for side in "ab"})
+            first[key]["also"].append({side: difference[side] and difference[side]["node"] for side in "ab"})
         else:
             first[key] = {**difference, "repeats": 1, "also": []}
             grouped.append(first[key])

@@ -179,6 +179,8 @@ def _finish(node: ir.Node, attributes: dict[str, Any], shape: tuple[int, ...]) -
             attributes.pop(name, None)
         attributes["output_features"] = shape[-1]
         attributes["bias"] = len(node.inputs) > 2 and node.inputs[2] is not None  # noqa: PLR2004
+    if rw.WRITTEN in node.metadata_props:
+        attributes["padding_as_written"] = node.metadata_props[rw.WRITTEN]
     if rw.EPSILON in node.metadata_props:
         attributes["batch_norm"] = True
         attributes["epsilon"] = _plain(float(node.metadata_props[rw.EPSILON]))

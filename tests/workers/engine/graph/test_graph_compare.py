@@ -71,6 +71,8 @@ def test_attribute(compared: Any) -> None:
         "severity": "structural",
         "a": {"node": "d2", "op": "Conv", "value": [1, 1]},
         "b": {"node": "d2", "op": "Conv", "value": [2, 2]},
+        "repeats": 1,
+        "also": [],
     }
 
 
@@ -131,6 +133,55 @@ def test_larger_kernel_with_its_padding_is_one_difference(compared: Any) -> None
     assert (difference["attribute"], difference["b"]["value"]) == ("kernel_shape", [5, 5])
 
 
+def test_layer_of_several_nodes_is_one_difference(compared: Any) -> None:
+    text, weights = changed("d2 = Conv", "j = Conv<pads=[1,1,1,1]>(r2, k2) u = Relu(j) d2 = Conv")
+    difference = only(compared(text.replace("(r2, l2)", "(u, l2)"), weights))
+    assert (difference["kind"], difference["b"]["op"]) == ("inserted", "Conv")
+    assert {item["op"] for item in difference["run"]} == {"Conv", "Relu"}
+
+
+def test_swapped_branches_are_one_difference_at_the_concatenation(build_model: Any, save_model: Any) -> None:
+    text = """g (float[1,3,8,8] x) => (float[1,8,8,8] y) {{
+      a = Conv(x, k) b = Conv<pads=[1,1,1,1]>(x, l) p = Relu(a) q = Relu(b)
+      c = Concat<axis=1>({order}) y = Relu(c) }}"""
+    weights = {"k": w(4, 3, 1, 1), "l": w(4, 3, 3, 3)}
+    a, b = (
+        canonicalise(save_model(build_model(text.format(order=order), **weights), "m.onnx"))
+        for order in ("p, q", "q, p")
+    )
+    difference = only(compare(a, b)["differences"])
+    assert (difference["kind"], difference["a"]["node"]) == ("rewired", "c")
+
+
+def test_silu_is_one_operator_to_a_reader(compared: Any) -> None:
+    difference = only(compared(*changed("r3 = Relu(c3)", "v = Sigmoid(c3) r3 = Mul(c3, v)")))
+    assert (difference["kind"], difference["a"]["op"], difference["b"]["op"]) == ("operator", "Relu", "Swish")
+
+
+POOLS = """g (float[1,3,31,31] x) => (float[1,3,{size},{size}] y) {{
+  a = MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode={first}>(x) r = Relu(a)
+  s = Conv<strides=[{stride},{stride}]>(r, k)
+  y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode={second}>(s) }}"""
+
+
+@pytest.mark.parametrize(
+    ("change", "node"),
+    [
+        # The size changes, and with it the rows that the later pool rounds up; only the cause is reported.
+        ({"stride": 2, "size": 4}, "s"),
+        # A pool that rounds differently is reported itself.
+        ({"second": 0, "size": 7}, "y"),
+    ],
+)
+def test_rounding_of_pools(build_model: Any, save_model: Any, change: dict[str, int], node: str) -> None:
+    base = {"first": 0, "second": 1, "stride": 1, "size": 8}
+    a, b = (
+        canonicalise(save_model(build_model(POOLS.format(**numbers), k=w(3, 3, 1, 1)), "m.onnx"))
+        for numbers in (base, base | change)
+    )
+    assert only(compare(a, b)["differences"])["a"]["node"] == node
+
+
 def chain(length: int, odd: frozenset[int] = frozenset()) -> CanonicalGraph:
     nodes = [Node(0, "Input", {"index": 0}, (), (), (1, 8, 4, 4), "x")]
     for number in range(1, length + 1):
@@ -148,8 +199,9 @@ def test_five_thousand_nodes_in_one_alignment() -> None:
     assert not alignment.a_only
     assert not alignment.b_only
     assert all(left == right for left, right in alignment.pairs)
-    found = compare(a, b)["differences"]
-    assert [item["a"]["node"] for item in found] == ["n10", "n2500", "n4990"]
+    (found,) = compare(a, b)["differences"]
+    assert [found["a"]["node"], *(other["a"] for other in found["also"])] == ["n10", "n2500", "n4990"]
+    assert found["repeats"] == 3
 
 
 def test_five_thousand_nodes_that_have_little_in_common_are_compared_in_bounded_time() -> None:
@@ -171,4 +223,5 @@ def test_five_thousand_nodes_that_have_little_in_common_are_compared_in_bounded_
     found = compare(a, b)
     # Two seconds are the promise; a search over all pairs of leftover nodes would take minutes.
     assert time.process_time() - started < 20
-    assert len(found["differences"]) == 10_000
+    # Whole stretches without a counterpart are one difference each, with their nodes listed.
+    assert sum(len(item["run"]) for item in found["differences"]) == 10_000

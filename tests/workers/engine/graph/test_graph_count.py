@@ -83,3 +83,10 @@ def test_grouped_and_transposed_convolutions(build_model: Any, save_model: Any) 
       a = Conv<group=2, pads=[1,1,1,1]>(x, k) y = ConvTranspose(a, t) }"""
     proto = build_model(text, k=np.ones((4, 2, 3, 3), np.float32), t=np.ones((4, 6, 3, 3), np.float32))
     assert canonicalise(save_model(proto)).counts["macs"] == 4 * 64 * 2 * 9 + 4 * 64 * 6 * 9
+
+
+def test_einsum_counts_every_combination_of_its_indices(build_model: Any, save_model: Any) -> None:
+    text = """g (float[2,3,4] x, float[2,5,4] z) => (float[2,3,5] y) {
+      y = Einsum<equation="b i d, b j d -> b i j">(x, z) }"""
+    # The batch of 2 is one picture's share twice.
+    assert canonicalise(save_model(build_model(text))).counts["macs"] == 3 * 5 * 4

@@ -18,6 +18,7 @@ from workers.engine.graph.passes import (
     inference,
     layout,
     linear,
+    normalisation,
     pooling,
     shapes,
 )
@@ -209,6 +210,51 @@ case("arithmetic on weights", constants.fold_arithmetic,
 case("zero bias that an exporter expanded", linear.drop_export_bias,
      image("a = CastLike(zero, x) q = Expand(a, four) y = Conv(x, k, q)", "1,4,6,6"),
      {"Expand": 0, "Conv": 1}, zero=f32(0), four=i64(4), k=w(4, 4, 3, 3))  # fmt: skip
+
+case("sigmoid written out", activations.sigmoid,
+     image("n = Neg(x) e = Exp(n) t = Add(e, one) y = Div(one, t)"),
+     {"Sigmoid": 1, "Exp": 0}, one=f32(1))  # fmt: skip
+case("SiLU as a quotient", activations.sigmoid,
+     image("n = Mul(x, minus) e = Exp(n) t = Add(one, e) y = Div(x, t)"),
+     {"Sigmoid": 1, "Mul": 1, "Div": 0}, one=f32(1), minus=f32(-1))  # fmt: skip
+case("GELU by tanh, cube as a power", activations.gelu_tanh,
+     image("c = Pow(x, three) s = Mul(c, small) i = Add(x, s) f = Mul(i, root) t = Tanh(f) o = Add(t, one) "
+           "h = Mul(x, half) y = Mul(h, o)"),
+     {"Gelu": 1, "Tanh": 0}, three=f32(3), small=f32(0.044715), root=f32((2 / np.pi) ** 0.5), one=f32(1),
+     half=f32(0.5))  # fmt: skip
+case("GELU by tanh, cube as products", activations.gelu_tanh,
+     image("q = Mul(x, x) c = Mul(q, x) s = Mul(small, c) i = Add(s, x) f = Mul(root, i) t = Tanh(f) o = Add(one, t) "
+           "p = Mul(x, o) y = Mul(p, half)"),
+     {"Gelu": 1, "Tanh": 0}, small=f32(0.044715), root=f32((2 / np.pi) ** 0.5), one=f32(1), half=f32(0.5))  # fmt: skip
+NORM = ("m = ReduceMean(x, axes) c = Sub(x, m) q = {square} v = ReduceMean(q, axes) t = Add(v, e) r = Sqrt(t) {divide} "
+        "z = Mul(d, g) y = Add(z, b)")  # fmt: skip
+case("layer norm over the last axis", normalisation.layer_norm,
+     image(NORM.format(square="Mul(c, c)", divide="d = Div(c, r)")),
+     {"LayerNormalization": 1, "Transpose": 0, "Sqrt": 0}, axes=i64(-1), e=f32(1e-3), g=w(8), b=w(8))  # fmt: skip
+case("layer norm over the channels", normalisation.layer_norm,
+     image(NORM.format(square="Pow(c, two)", divide="i = Reciprocal(r) d = Mul(c, i)")),
+     {"LayerNormalization": 1, "Transpose": 2, "Sqrt": 0}, axes=i64(1), e=f32(1e-3), g=w(4, 1, 1), b=w(4, 1, 1),
+     two=f32(2))  # fmt: skip
+case("layer norm without scale and shift", normalisation.layer_norm,
+     image(NORM.format(square="Mul(c, c)", divide="y = Div(c, r)").split(" z =", maxsplit=1)[0]),
+     {"LayerNormalization": 1, "Mul": 0}, axes=i64(3), e=f32(1e-3))  # fmt: skip
+case("scale of attention scores", normalisation.scalar_factors,
+     image("q = Mul(x, s) k = Div(x, n) t = Transpose<perm=[0,1,3,2]>(k) y = MatMul(q, t)"),
+     {"Mul": 2, "Div": 0, "MatMul": 1}, s=f32(0.5), n=f32(4))  # fmt: skip
+case("factors on both operands", normalisation.scalar_factors,
+     image("q = Mul(x, s) k = Mul(s, x) p = MatMul(q, k) y = Div(p, n)"),
+     {"Mul": 1, "Div": 0, "MatMul": 1}, s=f32(0.5), n=f32(4))  # fmt: skip
+case("sequence of equal parts", inference.split_sequence,
+     image("q = SplitToSequence<axis=1>(x, part) a = SequenceAt(q, zero) b = SequenceAt(q, one) y = Add(a, b)",
+           "1,2,8,8"),
+     {"SplitToSequence": 0, "SequenceAt": 0, "Split": 1, "Add": 1},
+     part=np.int64(2), zero=np.int64(0), one=np.int64(1))  # fmt: skip
+case("mixed layouts meet channels first", layout.push_transposes,
+     image("r = Relu(x) a = Transpose<perm=[0,2,3,1]>(x) b = Transpose<perm=[0,2,3,1]>(r) c = LRN<size=3>(b) "
+           "y = Add(a, c)", "1,8,8,4"),
+     {"Transpose": 3, "Add": 1})  # fmt: skip
+case("maximum over the whole map", pooling.global_pool, image("y = ReduceMax(x, axes)", "1,4,1,1"),
+     {"ReduceMax": 0, "GlobalMaxPool": 1}, axes=i64(2, 3))  # fmt: skip
 
 
 def all_passes() -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import onnx.helper as oh
 import pytest
 
 from workers.engine.graph.canonical import canonicalise
+from workers.engine.graph.passes import rewriting
 from workers.engine.protocol import SubjectError
 
 FLOAT = onnx.TensorProto.FLOAT
@@ -115,3 +118,24 @@ def test_wrong_rank_is_a_reason_not_a_crash(save_model: Any) -> None:
     proto = model([oh.make_node("Conv", ["x", "k"], ["y"])])
     proto.graph.initializer.append(kernel)
     assert refusal(save_model, proto).failure_class == "subject"
+
+
+def test_names_that_another_process_gave_do_not_collide(build_model: Any, save_model: Any, monkeypatch: Any) -> None:
+    # An exported file holds constants that the passes of the exporting process named with its own serial numbers.
+    proto = build_model("g (float[1,4] x) => (float[1,2,2] y) { a = Constant<value_ints=[1,2,2]>() y = Reshape(x, a) }")
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray([1, 2, 2]), "a::7"))
+    monkeypatch.setattr(rewriting, "_serial", itertools.count(7))
+    assert canonicalise(save_model(proto)).counts["nodes"] == 1
+
+
+def test_hundred_thousand_nodes_are_refused_and_many_are_read_in_time(save_model: Any) -> None:
+    def chain(length: int) -> Any:
+        names = ["x", *(f"v{index}" for index in range(length - 1)), "y"]
+        return model([oh.make_node("Relu", [names[index]], [names[index + 1]]) for index in range(length)])
+
+    started = time.process_time()
+    error = refusal(save_model, chain(100_001))
+    assert error.message == "unsupported: model.onnx has 100001 nodes; at most 100000 are compared."
+    assert canonicalise(save_model(chain(10_000))).counts["nodes"] == 10_000
+    # A tenth of the largest graph; benchmarks/architecture_speed.py reads the whole.
+    assert time.process_time() - started < 60

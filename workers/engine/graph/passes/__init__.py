@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 import onnx_ir.passes.common as ir_passes
 
-from workers.engine.graph.passes import activations, batch_norm, constants, inference, layout, linear, pooling, shapes
+from workers.engine.graph.passes import (
+    activations,
+    batch_norm,
+    constants,
+    inference,
+    layout,
+    linear,
+    normalisation,
+    pooling,
+    shapes,
+)
 from workers.engine.graph.passes import rewriting as rw
 
 if TYPE_CHECKING:
@@ -20,19 +30,25 @@ if TYPE_CHECKING:
 
     Pass = Callable[[ir.Model], int]
 
-PREPARE: Sequence[Pass] = (constants.constants_to_initializers, linear.drop_export_bias, constants.fold_shapes)
+PREPARE: Sequence[Pass] = (
+    constants.constants_to_initializers,
+    linear.drop_export_bias,
+    constants.fold_shapes,
+    inference.split_sequence,
+)
 """What must be known before shapes can be inferred."""
 
 STANDARD: Sequence[Pass] = (
     batch_norm.recognise_batch_norm,
     constants.fold_arithmetic,
+    normalisation.layer_norm,
     inference.remove_no_ops,
     inference.sum_to_add,
     pooling.explicit_pads,
+    pooling.merge_pad,
     layout.channels_first_input,
     layout.push_transposes,
     layout.cancel_transposes,
-    pooling.merge_pad,
     pooling.global_pool,
     shapes.push_reshape,
     shapes.one_reshape,
@@ -43,9 +59,12 @@ STANDARD: Sequence[Pass] = (
     linear.normalise_gemm,
     linear.conv_head_to_gemm,
     activations.clip_spellings,
+    activations.sigmoid,
     activations.hard_sigmoid,
     activations.hard_swish,
     activations.gelu,
+    activations.gelu_tanh,
+    normalisation.scalar_factors,
 )
 """One spelling for everything; the published parameters stay as they are, so that they can be counted."""
 
@@ -70,7 +89,10 @@ def prepare(model: ir.Model) -> None:
     for _ in range(MAX_ROUNDS):
         changed = sum(apply(model) for apply in PREPARE)
         rw.sweep(model)
-        if any(output.shape is None for node in model.graph for output in node.outputs):
+        unknown = [output for node in model.graph for output in node.outputs if rw.shape_of(output) is None]
+        if unknown:
+            for output in unknown:
+                output.shape = None  # inferred as symbolic before its indices were folded
             infer(model)
         if changed == 0:
             return

@@ -1,6 +1,6 @@
 """Activations: one spelling for ReLU6, hard sigmoid, hard swish and GELU.
 
-SiLU stays ``x * Sigmoid(x)``, as every exporter writes it; the order of a product's operands does not matter.
+SiLU becomes ``x * Sigmoid(x)``, as exporters write it; the order of a product's operands does not matter.
 """
 
 from __future__ import annotations
@@ -86,6 +86,28 @@ def _graph(node: ir.Node) -> ir.Graph:
     return graph
 
 
+def sigmoid(model: ir.Model) -> int:
+    """Write ``1 / (1 + exp(-x))`` as Sigmoid, and any other numerator as a factor of it."""
+    changed = 0
+    for node in rw.nodes(model, "Div", "Reciprocal"):
+        total = rw.producer(node.inputs[-1], "Add")
+        power, one = _split(total) if total is not None else (None, None)
+        exp = rw.producer(power, "Exp") if _is(one, 1.0) else None
+        negative = rw.producer(exp.inputs[0], "Neg", "Mul") if exp is not None else None
+        if negative is None:
+            continue
+        data, sign = (negative.inputs[0], None) if negative.op_type == "Neg" else _split(negative)
+        shape = rw.shape_of(node.outputs[0])
+        if data is None or shape != rw.shape_of(data) or (negative.op_type == "Mul" and not _is(sign, -1.0)):
+            continue
+        output = rw.new_node(node, "Sigmoid", [data], shape=shape, merged=[node])
+        if node.op_type == "Div" and rw.scalar(node.inputs[0]) != 1.0:
+            output = rw.new_node(node, "Mul", [node.inputs[0], output], shape=shape)
+        rw.replace(node.outputs[0], output)
+        changed += 1
+    return changed
+
+
 def hard_sigmoid(model: ir.Model) -> int:
     """Write ``clip(x + 3, 0, 6) / 6`` as HardSigmoid with alpha 1/6, beta 1/2."""
     changed = 0
@@ -145,6 +167,45 @@ def gelu(model: ir.Model) -> int:
             rw.replace(last.outputs[0], output)
             changed += 1
     return changed
+
+
+def gelu_tanh(model: ir.Model) -> int:
+    """Write ``0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`` as Gelu with ``approximate="tanh"``."""
+    changed = 0
+    for tanh in rw.nodes(model, "Tanh"):
+        scaled = rw.producer(tanh.inputs[0], "Mul")
+        total, factor = _split(scaled) if scaled is not None else (None, None)
+        outer = rw.producer(total, "Add") if _is(factor, math.sqrt(2 / math.pi)) else None
+        add = rw.only_user(tanh.outputs[0])
+        if outer is None or add is None or add.op_type != "Add" or not _is(_split(add)[1], 1.0):
+            continue
+        for source, cubic in (outer.inputs, tuple(reversed(outer.inputs))):
+            last = _gelu_product(add, source) if source is not None and _is_cubic(cubic, source) else None
+            if last is not None:
+                shape = rw.shape_of(last.outputs[0])
+                output = rw.new_node(last, "Gelu", [source], {"approximate": "tanh"}, shape=shape, merged=[last])
+                rw.replace(last.outputs[0], output)
+                changed += 1
+                break
+    return changed
+
+
+def _is_cubic(value: ir.Value | None, source: ir.Value) -> bool:
+    """Whether a value is ``0.044715 source^3``."""
+    product = rw.producer(value, "Mul")
+    cube, factor = _split(product) if product is not None else (None, None)
+    if not _is(factor, 0.044715):
+        return False
+    power = rw.producer(cube, "Pow", "Mul")
+    if power is None:
+        return False
+    if power.op_type == "Pow":
+        return power.inputs[0] is source and rw.scalar(power.inputs[1]) == 3.0  # noqa: PLR2004  (a cube)
+    for square, other in (power.inputs, tuple(reversed(power.inputs))):
+        inner = rw.producer(square, "Mul")
+        if other is source and inner is not None and inner.inputs[0] is source and inner.inputs[1] is source:
+            return True
+    return False
 
 
 def _gelu_product(add: ir.Node, source: ir.Value) -> ir.Node | None:

@@ -20,6 +20,7 @@ UNARY = (
     "Sqrt", "Neg", "Abs", "Softplus", "Mish", "Identity", "Dropout", "Cast", "Celu", "Reciprocal", "Log", "Pow",
 )  # fmt: skip
 BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum")
+_TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 _IMAGE_CHANNELS = (1, 3, 4)
 _IMAGE_RANK = 4
 
@@ -151,10 +152,15 @@ def _push_many(node: ir.Node) -> int:
     order = orders.pop()
     if len(order) != rank:
         return 0
+    # Mixed layouts meet where only some operands are turned; the operator then runs channels first.
+    turn = order == _TO_LAST and all(rw.shape_of(value) == rw.shape_of(node.outputs[0]) for value in node.inputs)
     inputs: list[ir.Value | None] = []
     for value, item in zip(node.inputs, found, strict=True):
         if item is not None:
             inputs.append(item[0])
+        elif turn and node.op_type != "Concat" and value is not None and not rw.is_constant(value):
+            before = [(rw.shape_of(value) or ())[axis] for axis in _TO_FIRST]
+            inputs.append(rw.new_node(node, "Transpose", [value], {"perm": list(_TO_FIRST)}, shape=before))
         elif node.op_type != "Concat" and value is not None and rw.is_constant(value):
             inputs.append(_turn_constant(node, value, order))
         else:

@@ -34,6 +34,8 @@ def _explicit(node: ir.Node) -> int:
         wanted["pads"] = _same_pads(shape[2:], wanted, upper=mode == "SAME_UPPER")
     full: dict[str, object] = {**wanted, "group": rw.attribute(node, "group", 1)}
     if node.op_type != "Conv":
+        written = f"ceil {rw.attribute(node, 'ceil_mode', 0)} pads {list(wanted['pads'])}"
+        node.metadata_props.setdefault(rw.WRITTEN, written)
         full = _pool_attributes(node, wanted, shape[2:], output[2:])
     present = {key: rw.attribute(node, key) for key in node.attributes}
     if present == full:
@@ -165,14 +167,17 @@ def never_negative(value: ir.Value | None, depth: int = 32) -> bool:
 
 
 def global_pool(model: ir.Model) -> int:
-    """Write ReduceMean over all spatial axes, and a full-size AveragePool, as GlobalAveragePool."""
+    """Write a mean over all spatial axes, and a full-size AveragePool, as GlobalAveragePool; likewise the maximum."""
     return sum(
-        _reduce_mean(node) if node.op_type == "ReduceMean" else _full_window(node)
-        for node in rw.nodes(model, "ReduceMean", "AveragePool")
+        _reduction(node) if node.op_type in _GLOBAL else _full_window(node)
+        for node in rw.nodes(model, *_GLOBAL, "AveragePool")
     )
 
 
-def _reduce_mean(node: ir.Node) -> int:
+_GLOBAL = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
+
+
+def _reduction(node: ir.Node) -> int:
     shape, output = rw.shape_of(node.inputs[0]), rw.shape_of(node.outputs[0])
     axes = rw.constant(node.inputs[1]) if len(node.inputs) > 1 else None
     if shape is None or output is None or axes is None or len(shape) < 3:  # noqa: PLR2004  (batch, channels, spatial)
@@ -181,7 +186,7 @@ def _reduce_mean(node: ir.Node) -> int:
     if sorted(int(axis) % rank for axis in axes.reshape(-1)) != list(range(2, rank)):
         return 0
     pooled_shape = (*shape[:2], *(1,) * (rank - 2))
-    pooled = rw.new_node(node, "GlobalAveragePool", [node.inputs[0]], shape=pooled_shape, merged=[node])
+    pooled = rw.new_node(node, _GLOBAL[node.op_type], [node.inputs[0]], shape=pooled_shape, merged=[node])
     if not rw.attribute(node, "keepdims", 1):
         pooled = rw.new_node(node, "Flatten", [pooled], {"axis": 1}, shape=output)
     rw.replace(node.outputs[0], pooled)

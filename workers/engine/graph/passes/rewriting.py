@@ -17,6 +17,9 @@ SOURCE = "zooaudit.source"
 EPSILON = "zooaudit.batch_norm_epsilon"
 """Metadata of a convolution or matrix product: the epsilon of the batch-norm folded into it."""
 
+WRITTEN = "zooaudit.padding_as_written"
+"""Metadata of a pool: its rounding and padding as published, before both were made explicit for this input size."""
+
 COUNTS = "zooaudit.counts"
 """In-memory metadata of a node: its counts before folding, summed when nodes are merged."""
 
@@ -116,10 +119,12 @@ def add_lazy(
 
 
 def _register(graph: ir.Graph, tensor: ir.TensorProtocol, name: str) -> ir.Value:
-    # A serial number keeps names unique; names carry no meaning in the canonical form.
+    # A serial number keeps names unique; names carry no meaning in the canonical form. A file that another process has
+    # rewritten brings its own serial numbers with it.
     base = name.split("::", maxsplit=1)[0]
+    unique = next(full for full in (f"{base}::{number}" for number in _serial) if full not in graph.initializers)
     value = ir.Value(
-        name=f"{base}::{next(_serial)}",
+        name=unique,
         shape=ir.Shape(tensor.shape),
         type=ir.TensorType(tensor.dtype),
         const_value=tensor,
