@@ -50,10 +50,10 @@ def export_structure(build: Callable[[], Any], input_shape: Sequence[int]) -> Ca
     return structure_of(build_absent(build), input_shape)
 
 
-def structure_of(module: Any, input_shape: Sequence[int]) -> CanonicalGraph:
+def structure_of(module: Any, input_shape: Sequence[int], *, absent: bool = True) -> CanonicalGraph:
     """Return the canonical graph of a module in memory, whose weights may be absent; nothing is written.
 
-    The elements of large weights are not read. Raises as ``export_structure``.
+    The elements of large weights are not read, unless ``absent`` is False. Raises as ``export_structure``.
     """
     from workers.engine.graph import reading
     from workers.engine.graph.canonical import normalise
@@ -62,7 +62,8 @@ def structure_of(module: Any, input_shape: Sequence[int]) -> CanonicalGraph:
     with _explained(module, input_shape):
         model = capture(module, input_shape)
         _name_keras_weights(module, model)
-        _forget_weights(model)
+        if absent:
+            _forget_weights(model)
         with quiet():
             _tidy(model)
     reading.check(model, type(module).__name__)

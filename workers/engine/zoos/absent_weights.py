@@ -1,4 +1,4 @@
-"""Building torch modules whose large parameters exist as shapes only, so that a 7-billion-parameter model costs nothing.
+"""Building torch modules whose large parameters exist as shapes only: 7 billion of them cost nothing.
 
 Every large floating-point tensor that a constructor creates becomes a fake tensor: shape, type and device, no memory
 (``torch._subclasses.FakeTensor``, the tensors that ``torch.export`` itself traces with). Small ones are real, because
@@ -65,7 +65,7 @@ def absent_weights() -> Iterator[FakeTensorMode]:
     """
     fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     with skipped_draws():
-        skip = torch.nn.init._no_grad_trunc_normal_  # noqa: SLF001  (draws by rejection; skipped_draws replaced it)
+        skip = torch.nn.init._no_grad_trunc_normal_  # draws by rejection; skipped_draws replaced it
 
         def truncated(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             return tensor if isinstance(tensor, FakeTensor) else skip(tensor, *args, **kwargs)

@@ -16,6 +16,7 @@ from workers.engine.graph.passes import (
     batch_norm,
     constants,
     inference,
+    inferring,
     layout,
     linear,
     pooling,
@@ -225,7 +226,7 @@ def test_pass_keeps_the_function(name: str, build_model: Any, run_model: Any, pr
     one = CASES[name]
     before = build_model(one.graph, **one.weights)
     model = ir.from_proto(before)
-    passes.ir_passes.ShapeInferencePass()(model)
+    inferring.infer_shapes(model)
     assert one.apply(model) > 0
     rw.sweep(model)
     # Some passes work on what others leave (a Mul and an Add, nested concatenations): at most a few rounds.
@@ -287,14 +288,14 @@ REFUSED = {
 def test_pass_leaves_other_meanings_alone(name: str, build_model: Any) -> None:
     apply, graph, weights = REFUSED[name]
     model = ir.from_proto(build_model(graph, **weights))
-    passes.ir_passes.ShapeInferencePass()(model)
+    inferring.infer_shapes(model)
     assert apply(model) == 0
 
 
 def test_large_weights_are_not_computed(build_model: Any) -> None:
     graph = "g (float[1,512] x) => (float[1,512] y) { p = MatMul(x, k) y = Add(p, q) }"
     model = ir.from_proto(build_model(graph, k=w(512, 512), q=w(512)))
-    passes.ir_passes.ShapeInferencePass()(model)
+    inferring.infer_shapes(model)
     passes.run(model, passes.STANDARD)
     (gemm,) = list(model.graph)
     tensor = gemm.inputs[1].const_value

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx_ir.passes.common as ir_passes
-
-from workers.engine.graph.passes import activations, batch_norm, constants, inference, layout, linear, pooling, shapes
+from workers.engine.graph.passes import (
+    activations,
+    batch_norm,
+    constants,
+    inference,
+    inferring,
+    layout,
+    linear,
+    pooling,
+    shapes,
+)
 from workers.engine.graph.passes import rewriting as rw
 
 if TYPE_CHECKING:
@@ -66,13 +74,10 @@ MAX_ROUNDS = 64
 
 def prepare(model: ir.Model) -> None:
     """Fold what depends on shapes and constants, and infer every static shape."""
-    infer = ir_passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
     for _ in range(MAX_ROUNDS):
         changed = sum(apply(model) for apply in PREPARE)
         rw.sweep(model)
-        if any(output.shape is None for node in model.graph for output in node.outputs):
-            infer(model)
-        if changed == 0:
+        if not inferring.infer_shapes(model) and changed == 0:
             return
 
 
