@@ -1,16 +1,18 @@
-"""From a torch module to an ``onnx_ir`` model in memory."""
+"""From a torch module to an ``onnx_ir`` model in memory, without weights if they are absent."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from workers.engine.graph.reading import quiet
+from workers.engine.zoos.replaced import replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import onnx_ir as ir
 
@@ -31,7 +33,13 @@ def capture(module: Any, input_shape: Sequence[int]) -> ir.Model:
     module.eval()
     with fake_mode(module) or contextlib.nullcontext():
         example = torch.zeros(tuple(input_shape), dtype=torch.float32)
-    with quiet(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+    with (
+        quiet(),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        torch.no_grad(),
+        _without_second_trace(),
+    ):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,
@@ -43,3 +51,55 @@ def capture(module: Any, input_shape: Sequence[int]) -> ir.Model:
             verbose=False,
         )
     return program.model
+
+
+@cache
+def _registry() -> Any:
+    """The exporter's table of translations; building it takes as long as tracing a small network."""
+    from torch.onnx._internal.exporter import _registration
+
+    return _registration.ONNXRegistry.from_torchlib(opset_version=EXPORT_OPSET)
+
+
+@cache
+def _translated() -> frozenset[Any]:
+    """Operators that the exporter translates."""
+    from torch.onnx._internal.exporter import _decomp
+
+    return frozenset(_decomp.get_onnx_implemented_overloads(_registry()))
+
+
+def prepare() -> None:
+    """Build the exporter's tables before the first export; a process that forks exporters does this once for all."""
+    _translated()
+
+
+@contextlib.contextmanager
+def _without_second_trace() -> Iterator[None]:
+    """Have the exporter keep its tables, and rewrite by ``lowering`` what it would trace again.
+
+    The exporter offers no public way to do either; where a torch release has moved these functions, it works as ever.
+    """
+    try:
+        from torch.onnx._internal.exporter import _fx_passes, _registration
+
+        from workers.engine.graph import lowering
+
+        decompose = _fx_passes.decompose_with_registry
+        registry, translated = _registry(), _translated()
+    except (ImportError, AttributeError):
+        yield
+        return
+
+    def lower(program: Any, table: Any) -> Any:
+        try:
+            lowering.lower(program, translated)
+        except lowering.NeedsDecompositionError:
+            return decompose(program, table)
+        return program
+
+    with (
+        replaced(_registration.ONNXRegistry, "from_torchlib", lambda *_, **__: registry),
+        replaced(_fx_passes, "decompose_with_registry", lower),
+    ):
+        yield
