@@ -69,6 +69,15 @@ def _translated() -> frozenset[Any]:
     return frozenset(_decomp.get_onnx_implemented_overloads(_registry()))
 
 
+def _table_without_attention() -> Any:
+    """The exporter's decompositions, and one for attention, which it translates for four axes only."""
+    import torch
+    from torch.onnx._internal.exporter import _decomp
+
+    attention = torch.ops.aten.scaled_dot_product_attention.default
+    return _decomp.create_onnx_friendly_decomposition_table(set(_translated()) - {attention})
+
+
 def prepare() -> None:
     """Build the exporter's tables before the first export; a process that forks exporters does this once for all."""
     _translated()
@@ -92,6 +101,8 @@ def _without_second_trace() -> Iterator[None]:
         return
 
     def lower(program: Any, table: Any) -> Any:
+        if lowering.has_wide_attention(program):
+            return program.run_decompositions(_table_without_attention())
         try:
             lowering.lower(program, translated)
         except lowering.NeedsDecompositionError:

@@ -55,6 +55,14 @@ def lower(program: Any, translated: set[Any]) -> None:
     program.graph_module.recompile()
 
 
+def has_wide_attention(program: Any) -> bool:
+    """Whether attention runs on other than four axes (windows as an axis of their own: Hiera, NesT)."""
+    return any(
+        node.target is _aten.scaled_dot_product_attention.default and node.args[0].meta["val"].ndim != 4  # noqa: PLR2004
+        for node in program.graph.nodes
+    )
+
+
 def _known(node: Node, translated: set[Any]) -> bool:
     target = node.target
     if target is operator.getitem or target in translated or target in _ASSERTION:

@@ -210,6 +210,11 @@ case("arithmetic on weights", constants.fold_arithmetic,
 case("zero bias that an exporter expanded", linear.drop_export_bias,
      image("a = CastLike(zero, x) q = Expand(a, four) y = Conv(x, k, q)", "1,4,6,6"),
      {"Expand": 0, "Conv": 1}, zero=f32(0), four=i64(4), k=w(4, 4, 3, 3))  # fmt: skip
+case("parts of a split sequence", shapes.split_sequences,
+     image("s = SplitToSequence<axis=1>(x, sizes) a = SequenceAt(s, zero) b = SequenceAt(s, one) c = Relu(b) "
+           "y = Concat<axis=1>(c, a)"),
+     {"SplitToSequence": 0, "SequenceAt": 0, "Split": 1}, sizes=i64(1, 3), zero=i64(0).reshape(()),
+     one=i64(1).reshape(()))  # fmt: skip
 
 
 def all_passes() -> set[str]:

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
     Pass = Callable[[ir.Model], int]
 
-PREPARE: Sequence[Pass] = (constants.constants_to_initializers, linear.drop_export_bias, constants.fold_shapes)
+PREPARE: Sequence[Pass] = (
+    constants.constants_to_initializers,
+    linear.drop_export_bias,
+    constants.fold_shapes,
+    shapes.split_sequences,
+)
 """What must be known before shapes can be inferred."""
 
 STANDARD: Sequence[Pass] = (
