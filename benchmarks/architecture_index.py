@@ -27,13 +27,14 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # read when the libraries are loaded
 os.environ.update({"HF_HUB_OFFLINE": "1", "KERAS_BACKEND": "torch"})
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+# The imports below load the libraries that read those variables.
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: E402
 
-from workers.engine import template
-from workers.engine.operations.structure import graph_of
-from workers.engine.protocol import EngineError
-from workers.engine.zoos.base import NO_WEIGHTS
-from workers.engine.zoos.registry import open_zoo
+from workers.engine import template  # noqa: E402
+from workers.engine.operations.structure import graph_of  # noqa: E402
+from workers.engine.protocol import EngineError  # noqa: E402
+from workers.engine.zoos.base import NO_WEIGHTS  # noqa: E402
+from workers.engine.zoos.registry import open_zoo  # noqa: E402
 
 ZOOS = ("timm", "torchvision", "keras")
 
@@ -164,8 +165,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("architecture-index.jsonl"), help="rows, kept between runs")
     parser.add_argument("--timeout", type=float, default=300, help="seconds a model may take")
     parser.add_argument("--memory", type=float, default=16, help="GiB of data that a process may hold")
+    parser.add_argument(
+        "--retry", action="store_true", help="forget the rows of models that failed, and try them again"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     chosen = parser.parse_args()
+    if chosen.retry and chosen.out.exists():
+        lines = chosen.out.read_text().splitlines(keepends=True)
+        chosen.out.write_text("".join(line for line in lines if "error" not in json.loads(line)))
     template.preload()
     from workers.engine.graph import capture  # noqa: PLC0415  (after the libraries)
 
@@ -173,8 +180,12 @@ def main() -> None:
     work = []
     for zoo in chosen.zoo or ZOOS:
         every = names(zoo)
-        some = every if chosen.sample is None else random.Random(chosen.seed).sample(  # noqa: S311  (no secret)
-            every, min(chosen.sample, len(every))
+        some = (
+            every
+            if chosen.sample is None
+            else random.Random(chosen.seed).sample(  # noqa: S311  (no secret)
+                every, min(chosen.sample, len(every))
+            )
         )
         work += [(zoo, name) for name in some]
     start = time.monotonic()

@@ -104,9 +104,9 @@ def _check_private(node: Node, order: dict[Node, int], roots: dict[Node, Node]) 
     if root.op == "placeholder":
         raise NeedsDecompositionError(f"{node.target} writes into {root.name}")
     for other, its_root in roots.items():
-        if its_root is root and other is not written and order[other] < order[node]:
-            if any(order[user] > order[node] for user in other.users):
-                raise NeedsDecompositionError(f"{node.target} writes into what {other.name} reads")
+        shared = its_root is root and other is not written and order[other] < order[node]
+        if shared and any(order[user] > order[node] for user in other.users):
+            raise NeedsDecompositionError(f"{node.target} writes into what {other.name} reads")
 
 
 def _out_of_place(node: Node, order: dict[Node, int]) -> None:
