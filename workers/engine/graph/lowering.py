@@ -15,8 +15,9 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
-    Node = torch.fx.Node
+    Node = Any  # torch.fx.Node; torch ships no types that are checked here
 
 _aten = torch.ops.aten
 
@@ -31,7 +32,7 @@ class NeedsDecompositionError(Exception):
     """A program holds what only torch's own decomposition can rewrite."""
 
 
-def lower(program: Any, translated: set[Any]) -> None:
+def lower(program: Any, translated: AbstractSet[Any]) -> None:
     """Rewrite a program of ``torch.export`` in place, so that every operator is in ``translated``.
 
     Raises NeedsDecompositionError when it cannot; the program may then be half rewritten, but computes the same.
@@ -63,7 +64,7 @@ def has_wide_attention(program: Any) -> bool:
     )
 
 
-def _known(node: Node, translated: set[Any]) -> bool:
+def _known(node: Node, translated: AbstractSet[Any]) -> bool:
     target = node.target
     if target is operator.getitem or target in translated or target in _ASSERTION:
         return True
@@ -83,7 +84,7 @@ def _functional(target: Any) -> Any:
     return getattr(packet, target._overloadname, None)  # noqa: SLF001  (likewise)
 
 
-def _roots(graph: torch.fx.Graph) -> dict[Node, Node]:
+def _roots(graph: Any) -> dict[Node, Node]:
     """The node whose memory each node's result may share; itself for what has memory of its own."""
     found: dict[Node, Node] = {}
     for node in graph.nodes:

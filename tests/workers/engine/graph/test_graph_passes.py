@@ -215,6 +215,11 @@ case("parts of a split sequence", shapes.split_sequences,
            "y = Concat<axis=1>(c, a)"),
      {"SplitToSequence": 0, "SequenceAt": 0, "Split": 1}, sizes=i64(1, 3), zero=i64(0).reshape(()),
      one=i64(1).reshape(()))  # fmt: skip
+case("equal parts of a split sequence, and a rest", shapes.split_sequences,
+     image("s = SplitToSequence<axis=1>(x, size) a = SequenceAt(s, zero) b = SequenceAt(s, one) c = Relu(b) "
+           "y = Concat<axis=1>(c, a)"),
+     {"SplitToSequence": 0, "SequenceAt": 0, "Split": 1}, size=i64(3).reshape(()), zero=i64(0).reshape(()),
+     one=i64(1).reshape(()))  # fmt: skip
 
 
 def all_passes() -> set[str]:

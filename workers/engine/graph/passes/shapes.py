@@ -90,15 +90,16 @@ def split_sequences(model: ir.Model) -> int:
     """Write a SplitToSequence of known sizes, each part taken by SequenceAt, as one Split."""
     changed = 0
     for node in rw.nodes(model, "SplitToSequence"):
-        sizes = rw.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        sizes = _part_sizes(node)
         readers = [use.node for use in node.outputs[0].uses()]
         places = [_place(reader) for reader in readers]
-        if sizes is None or sizes.ndim != 1 or node.outputs[0].is_graph_output() or node.graph is None:
+        if sizes is None or node.outputs[0].is_graph_output() or node.graph is None:
             continue
         if any(place is None or not -len(sizes) <= place < len(sizes) for place in places):
             continue
         axis = rw.attribute(node, "axis", 0)
-        split = ir.node("Split", node.inputs[:2], attributes={"axis": axis}, num_outputs=len(sizes))
+        given = rw.add_constant(node.graph, np.asarray(sizes, np.int64), "sizes")
+        split = ir.node("Split", [node.inputs[0], given], attributes={"axis": axis}, num_outputs=len(sizes))
         rw.absorb(split, node)
         node.graph.insert_before(node, split)
         for reader, place in zip(readers, places, strict=True):
@@ -108,6 +109,17 @@ def split_sequences(model: ir.Model) -> int:
             node.graph.remove(reader, safe=True)
         changed += 1
     return changed
+
+
+def _part_sizes(node: ir.Node) -> list[int] | None:
+    """Sizes of the parts of a SplitToSequence along its axis; a single number means parts of that size and a rest."""
+    given, shape = (rw.constant(node.inputs[1]) if len(node.inputs) > 1 else None), rw.shape_of(node.inputs[0])
+    if given is None or given.ndim > 0:
+        return None if given is None else [int(size) for size in given]
+    if shape is None or int(given) < 1:
+        return None
+    size, whole = int(given), shape[rw.attribute(node, "axis", 0)]
+    return [min(size, whole - start) for start in range(0, whole, size)]
 
 
 def _place(reader: ir.Node) -> int | None:
