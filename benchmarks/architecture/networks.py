@@ -9,7 +9,8 @@ import onnx_ir as ir
 import torch
 import torchvision
 
-from workers.engine.graph.export import EXPORT_OPSET, _tidy
+from workers.engine.graph.capture import EXPORT_OPSET
+from workers.engine.graph.export import _tidy
 from workers.engine.graph.reading import quiet
 
 if TYPE_CHECKING:

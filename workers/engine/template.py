@@ -34,6 +34,7 @@ PRELOADED = (
     "onnxscript",
     "torch.onnx",
     "workers.engine.operations.inspecting",
+    "workers.engine.operations.structure",
     "workers.engine.operations.predict",
     "workers.engine.operations.timing",
     "workers.engine.serve",

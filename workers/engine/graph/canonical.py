@@ -141,10 +141,17 @@ def canonical_model(path: Path) -> tuple[ir.Model, int]:
 
     Folded weights are lazy: they are computed when the model is run or saved. Raises as ``canonicalise``.
     """
+    from workers.engine.graph import reading
+
+    model = reading.read(path)
+    return model, normalise(model)
+
+
+def normalise(model: ir.Model) -> int:
+    """Bring a checked model (``reading.check``) into canonical form, in place; return its published batch."""
     from workers.engine.graph import count, passes, reading
     from workers.engine.graph.extract import name_sources
 
-    model = reading.read(path)
     shapes = [value.shape for value in model.graph.inputs if value.shape is not None and len(value.shape) > 1]
     batch = int(shapes[0][0]) if shapes else 1
     with reading.quiet():
@@ -153,4 +160,4 @@ def canonical_model(path: Path) -> tuple[ir.Model, int]:
         passes.run(model, passes.STANDARD)
         count.annotate(model, batch)
         passes.run(model, [*passes.STANDARD, *passes.FOLD])
-    return model, batch
+    return batch

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import warnings
 from typing import TYPE_CHECKING, Any
 
+import onnx_ir
+
 from workers.engine.graph import passes
+from workers.engine.graph.capture import capture
 from workers.engine.graph.extract import name_sources
+from workers.engine.graph.passes import rewriting as rw
 from workers.engine.graph.reading import quiet
-from workers.engine.protocol import SubjectError
+from workers.engine.protocol import EngineError, SubjectError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-EXPORT_OPSET = 20
-"""The opset of exported files: the canonical form's own, so that nothing has to be converted."""
+    from workers.engine.graph.canonical import CanonicalGraph
 
 
 def export_module(module: Any, input_shape: Sequence[int], path: Path) -> None:
@@ -28,25 +29,62 @@ def export_module(module: Any, input_shape: Sequence[int], path: Path) -> None:
     stay visible; onnxruntime folds them when it loads the file, and runs it as fast as the optimised export. Nothing is
     written to standard output. The module is left in eval mode. Raises SubjectError with the exporter's reason.
     """
-    import torch
+    with _explained(module, input_shape):
+        model = capture(module, input_shape)
+        _name_keras_weights(module, model)
+        with quiet():
+            _tidy(model)
+        onnx_ir.save(model, str(path))
 
-    module.eval()
-    example = torch.zeros(tuple(input_shape), dtype=torch.float32)
+
+def export_structure(build: Callable[[], Any], input_shape: Sequence[int]) -> CanonicalGraph:
+    """Build a torch module with absent weights and return its canonical graph.
+
+    ``build`` is the constructor's call; ``input_shape`` is that of one batch. Large parameters never exist (see
+    ``zoos.absent_weights``). The graph is the one that ``export_module`` and ``canonicalise`` give. Raises SubjectError
+    when the module cannot be built or exported this way, AbsentValueError when its structure depends on the elements
+    of a large weight: such a model has to be exported with its weights.
+    """
+    from workers.engine.zoos.absent_weights import build_absent
+
+    return structure_of(build_absent(build), input_shape)
+
+
+def structure_of(module: Any, input_shape: Sequence[int], *, absent: bool = True) -> CanonicalGraph:
+    """Return the canonical graph of a module in memory, whose weights may be absent; nothing is written.
+
+    The elements of large weights are not read, unless ``absent`` is False. Raises as ``export_structure``.
+    """
+    from workers.engine.graph import reading
+    from workers.engine.graph.canonical import normalise
+    from workers.engine.graph.extract import extract
+
+    with _explained(module, input_shape):
+        model = capture(module, input_shape)
+        _name_keras_weights(module, model)
+        if absent:
+            _forget_weights(model)
+        with quiet():
+            _tidy(model)
+    reading.check(model, type(module).__name__)
+    return extract(model, normalise(model))
+
+
+def _forget_weights(model: Any) -> None:
+    """Keep shape and type of every large floating-point weight, and let its memory go."""
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and tensor.dtype.is_floating_point() and tensor.size > rw.EAGER_ELEMENTS:
+            value.const_value = rw.absent_tensor(tuple(tensor.shape), tensor.dtype, value.name or "weight")
+
+
+@contextlib.contextmanager
+def _explained(module: Any, input_shape: Sequence[int]) -> Iterator[None]:
+    """Turn whatever the exporter raises into a SubjectError with the reason."""
     try:
-        with quiet(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                module,
-                (example,),
-                dynamo=True,
-                # The optimiser would fold batch-norm into convolutions, which loses the epsilon and adds biases.
-                optimize=False,
-                opset_version=EXPORT_OPSET,
-                verbose=False,
-            )
-            _name_keras_weights(module, program.model)
-            _tidy(program.model)
-            program.save(str(path), external_data=False)
+        yield
+    except EngineError:
+        raise
     except Exception as error:  # the exporter raises many kinds; all say that this model cannot be exported
         raise SubjectError(
             "export-failed",

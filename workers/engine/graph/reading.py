@@ -43,14 +43,20 @@ def read(path: Path) -> ir.Model:
     Raises SubjectError that names the first node (index in the file, from 0) which cannot be judged.
     """
     model = _load(path)
+    check(model, path.name)
+    return model
+
+
+def check(model: ir.Model, name: str) -> None:
+    """Check, inline and convert a model in memory, in place; ``name`` is what errors call it. Raises as ``read``."""
     graph = model.graph
     if len(graph) == 0:
-        raise SubjectError("no-nodes", f"{path.name} holds a graph without nodes; there is nothing to compare.")
+        raise SubjectError("no-nodes", f"{name} holds a graph without nodes; there is nothing to compare.")
     if len(graph) > MAX_NODES:
         raise SubjectError(
-            "too-many-nodes", f"unsupported: {path.name} has {len(graph)} nodes; at most {MAX_NODES} are compared."
+            "too-many-nodes", f"unsupported: {name} has {len(graph)} nodes; at most {MAX_NODES} are compared."
         )
-    opset = _opset(model, path)
+    opset = _opset(model, name)
     for index, node in enumerate(graph):
         _check_operator(model, node, index, opset)
         _check_inputs(node, index)
@@ -60,11 +66,10 @@ def read(path: Path) -> ir.Model:
     with quiet():
         ir_passes.InlinePass()(model)
         ir_passes.RemoveUnusedFunctionsPass()(model)
-        _convert(model, opset, path)
+        _convert(model, opset, name)
     for index, node in enumerate(graph):
         _check_operator(model, node, index, max(opset, OPSET))
     _fix_batch(model)
-    return model
 
 
 def describe(node: ir.Node, index: int) -> str:
@@ -86,15 +91,15 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 
-def _opset(model: ir.Model, path: Path) -> int:
+def _opset(model: ir.Model, name: str) -> int:
     opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
     newest = onnx.defs.onnx_opset_version()
     if opset is None:
-        raise SubjectError("no-opset", f"{path.name} names no opset of the standard ONNX operators; export it again.")
+        raise SubjectError("no-opset", f"{name} names no opset of the standard ONNX operators; export it again.")
     if not OLDEST_OPSET <= opset <= newest:
         raise SubjectError(
             "unsupported-opset",
-            f"unsupported: {path.name} uses opset {opset}; {OLDEST_OPSET} to {newest} are compared.",
+            f"unsupported: {name} uses opset {opset}; {OLDEST_OPSET} to {newest} are compared.",
         )
     return opset
 
@@ -150,7 +155,7 @@ def _first_in_cycle(graph: ir.Graph) -> tuple[int, ir.Node]:
     return 0, order[0]
 
 
-def _convert(model: ir.Model, opset: int, path: Path) -> None:
+def _convert(model: ir.Model, opset: int, name: str) -> None:
     if opset >= OPSET:
         return
     from onnxscript import version_converter  # slow to import, needed for older files only
@@ -160,11 +165,11 @@ def _convert(model: ir.Model, opset: int, path: Path) -> None:
     except Exception as error:
         raise SubjectError(
             "unconvertible-opset",
-            f"{path.name} cannot be converted from opset {opset} to {OPSET}: {_first_line(error)}",
+            f"{name} cannot be converted from opset {opset} to {OPSET}: {_first_line(error)}",
         ) from error
     if model.opset_imports.get("") != OPSET:
         raise SubjectError(
-            "unconvertible-opset", f"{path.name} cannot be converted from opset {opset} to {OPSET} by onnx's converter."
+            "unconvertible-opset", f"{name} cannot be converted from opset {opset} to {OPSET} by onnx's converter."
         )
 
 

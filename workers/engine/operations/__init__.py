@@ -16,6 +16,7 @@ _MODULES = {
     "catalog": "catalog",
     "fetch": "fetch",
     "inspect": "inspecting",
+    "structure": "structure",
     "predict": "predict",
     "latency": "timing",
     "compare": "compare",

@@ -101,6 +101,30 @@ class Model:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Structure:
+    """The architecture of a listing, good for export and for nothing else: its large weights may be absent.
+
+    Exactly one of ``module`` (absent weights: see ``absent_weights``) and ``onnx`` (a checked file) is there.
+    ``weights`` says what became of the large parameters: ``absent``, ``random`` or, in a file, ``published``.
+    """
+
+    listing: Listing
+    contract: Contract
+    weights: Literal["absent", "random", "published"]
+    module: Any = None
+    onnx: Path | None = None
+    parameters: int | None = None
+    buffers: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def structure_of_file(zoo: Zoo, listing: Listing) -> Structure:
+    """Return the structure of a listing that is a file: its graph cannot be had without it."""
+    model = zoo.load(listing)
+    return Structure(listing, model.contract, "published", onnx=model.onnx, notes=model.notes)
+
+
 class Zoo(Protocol):
     """A place that publishes models."""
 
@@ -126,6 +150,13 @@ class Zoo(Protocol):
 
         Raises SubjectError when it cannot be built, TransientError, naming the cache folder and ``@none``, when its
         weights are not in the cache.
+        """
+
+    def structure(self, listing: Listing) -> Structure:
+        """Build the architecture of a listing without its weights; nothing is downloaded.
+
+        A zoo that cannot build without weights gives a model with random ones, and says so in ``notes``. Raises
+        SubjectError when it cannot be built.
         """
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workers.engine.protocol import SubjectError, UsageError
-from workers.engine.zoos.base import Listing, Model
+from workers.engine.zoos.base import Listing, Model, Structure, structure_of_file
 from workers.engine.zoos.onnx_models import load_onnx
 
 if TYPE_CHECKING:
@@ -55,3 +55,7 @@ class FileZoo:
     def load(self, listing: Listing) -> Model:
         """Check the file and return it."""
         return load_onnx(listing, self.fetch(listing)[0])
+
+    def structure(self, listing: Listing) -> Structure:
+        """Return the file: its graph is in it."""
+        return structure_of_file(self, listing)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import tomllib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from workers.engine.contracts.contract import Contract
 from workers.engine.protocol import SubjectError, UnsafeError, UsageError
 from workers.engine.zoos.architectures import architecture_key
-from workers.engine.zoos.base import NO_WEIGHTS, Claim, Listing, Model, unknown
+from workers.engine.zoos.base import NO_WEIGHTS, Claim, Listing, Model, Structure, structure_of_file, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,6 +112,20 @@ class LocalZoo:
             )
         load = self._load_torch if framework == "torch" else self._load_keras
         return load(listing, contract)
+
+    def structure(self, listing: Listing) -> Structure:
+        """Run the model's builder without weights (torch), or load the model as it is."""
+        framework = self._models[listing.name]["framework"]
+        if framework == "onnx":
+            return structure_of_file(self, listing)
+        if framework == "torch" and listing.contract is not None:
+            from workers.engine.zoos.torch_models import build_structure
+
+            return build_structure(listing, listing.contract, self._builder(listing.name))
+        model = self.load(replace(listing, weights=NO_WEIGHTS))
+        return Structure(
+            listing, model.contract, "random", module=model.module, parameters=model.parameters, buffers=model.buffers
+        )
 
     def _load_torch(self, listing: Listing, contract: Contract) -> Model:
         from workers.engine.zoos import artifacts, torch_models

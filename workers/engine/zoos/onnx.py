@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from workers.engine.contracts.contract import Contract
 from workers.engine.protocol import SubjectError, TransientError, UsageError
 from workers.engine.zoos.architectures import architecture_key
-from workers.engine.zoos.base import NO_WEIGHTS, Claim, Listing, Model, unknown
+from workers.engine.zoos.base import NO_WEIGHTS, Claim, Listing, Model, Structure, structure_of_file, unknown
 from workers.engine.zoos.onnx_models import load_onnx
 
 if TYPE_CHECKING:
@@ -160,6 +160,10 @@ class OnnxZoo:
                     f"{path.name}. {_ALTERNATIVE}",
                 )
         return load_onnx(listing, path)
+
+    def structure(self, listing: Listing) -> Structure:
+        """Return the file: its graph is in it."""
+        return structure_of_file(self, listing)
 
 
 _ALTERNATIVE = (

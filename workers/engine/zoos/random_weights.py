@@ -31,8 +31,8 @@ _VECTOR_LIMIT = 0.001
 
 _SWISH = frozenset({"silu", "swish", "hardswish", "hard_swish", "hard_silu"})
 
-_DRAWS_IN_PLACE = frozenset({"uniform_", "normal_", "trunc_normal_", "exponential_", "bernoulli_"})
-_DRAWS_IN_INIT = frozenset(
+DRAWS_IN_PLACE = frozenset({"uniform_", "normal_", "trunc_normal_", "exponential_", "bernoulli_"})
+DRAWS_IN_INIT = frozenset(
     {
         "uniform_",
         "normal_",
@@ -58,8 +58,8 @@ class _SkipDraws(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        in_init = getattr(func, "__module__", "") == "torch.nn.init" and name in _DRAWS_IN_INIT
-        if in_init or name in _DRAWS_IN_PLACE:
+        in_init = getattr(func, "__module__", "") == "torch.nn.init" and name in DRAWS_IN_INIT
+        if in_init or name in DRAWS_IN_PLACE:
             return self.skip(args[0] if args else kwargs["tensor"])
         return func(*args, **kwargs)
 

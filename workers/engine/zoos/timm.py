@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workers.engine.contracts.contract import Contract
 from workers.engine.protocol import SubjectError, UsageError
 from workers.engine.zoos.architectures import architecture_key
-from workers.engine.zoos.base import NO_WEIGHTS, Listing, Model, unknown
+from workers.engine.zoos.base import NO_WEIGHTS, Listing, Model, Structure, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +130,17 @@ class TimmZoo:
         parameters, buffers = torch_models.counts(module)
         contract = _contract(listing.name, listing.weights, _config(listing.name, listing.weights))
         return Model(listing, artifact, contract, module=module, parameters=parameters, buffers=buffers)
+
+    def structure(self, listing: Listing) -> Structure:
+        """Build with timm's own factory; the tag's configuration gives classes and size, and nothing is loaded."""
+        from timm import create_model
+
+        from workers.engine.zoos import torch_models
+
+        untagged = listing.weights in {NO_WEIGHTS, _UNTAGGED}
+        tagged = listing.name if untagged else f"{listing.name}.{listing.weights}"
+        contract = _contract(listing.name, listing.weights, _config(listing.name, listing.weights))
+        return torch_models.build_structure(listing, contract, lambda: create_model(tagged, pretrained=False))
 
 
 def _tags(name: str) -> list[str]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from workers.engine.protocol import EngineError, SubjectError, TransientError
 from workers.engine.safety.sniff import sniff
 from workers.engine.zoos import artifacts
+from workers.engine.zoos.absent_weights import build_absent, fake_mode
+from workers.engine.zoos.base import Structure
 from workers.engine.zoos.random_weights import fill, skipped_draws
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from workers.engine.contracts.contract import Contract
     from workers.engine.zoos.base import Artifact, Listing
 
 TENSOR_FORMATS = frozenset({"torch", "pickle", "torch-tar"})
@@ -46,6 +49,22 @@ def build_bare(listing: Listing, build: Callable[[], torch.nn.Module], drawn: se
             "cannot-build", f"{listing.ref} cannot be built: {type(error).__name__}: {first_line(error)}"
         ) from error
     return module
+
+
+def build_structure(
+    listing: Listing, contract: Contract, build: Callable[[], torch.nn.Module], notes: Iterable[str] = ()
+) -> Structure:
+    """Build an architecture with absent weights; with random ones where its constructor reads what it created."""
+    try:
+        module = build_absent(build)
+    except Exception as error:  # noqa: BLE001  (a stranger's constructor; it is tried again below)
+        module = build_random(listing, build)
+        notes = [*notes, f"Built with random weights: without them it fails with {type(error).__name__}."]
+    weights: Literal["absent", "random"] = "absent" if fake_mode(module) is not None else "random"
+    parameters, buffers = counts(module)
+    return Structure(
+        listing, contract, weights, module=module, parameters=parameters, buffers=buffers, notes=list(notes)
+    )
 
 
 def counts(module: torch.nn.Module) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from workers.engine.contracts.contract import Contract
 from workers.engine.zoos.architectures import architecture_key
-from workers.engine.zoos.base import NO_WEIGHTS, Claim, Listing, Model, unknown
+from workers.engine.zoos.base import NO_WEIGHTS, Claim, Listing, Model, Structure, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,6 +125,29 @@ class TorchvisionZoo:
         parameters, buffers = torch_models.counts(module)
         contract = _contract(_member(listing.name, listing.weights))
         return Model(listing, artifact, contract, module=module, parameters=parameters, buffers=buffers, notes=notes)
+
+    def structure(self, listing: Listing) -> Structure:
+        """Build with torchvision's own constructor; the weights enum gives classes and size, and nothing is loaded."""
+        import torch
+        from torchvision.models import get_model
+        from torchvision.models._api import WeightsEnum
+
+        from workers.engine.zoos import torch_models
+        from workers.engine.zoos.replaced import replaced
+
+        notes = [_NOTES_FOR_AUX[listing.name]] if listing.name in _NOTES_FOR_AUX else []
+        contract = _contract(_member(listing.name, listing.weights))
+
+        def build() -> Any:
+            if listing.weights == NO_WEIGHTS:
+                return get_model(listing.name, weights=None, **_BUILD.get(listing.name, {}))
+            with (
+                replaced(WeightsEnum, "get_state_dict", lambda *_, **__: {}),
+                replaced(torch.nn.Module, "load_state_dict", lambda *_, **__: None),
+            ):
+                return get_model(listing.name, weights=_enum(listing.name)[listing.weights])
+
+        return torch_models.build_structure(listing, contract, build, notes)
 
 
 @cache

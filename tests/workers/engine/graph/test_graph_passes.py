@@ -16,6 +16,7 @@ from workers.engine.graph.passes import (
     batch_norm,
     constants,
     inference,
+    inferring,
     layout,
     linear,
     normalisation,
@@ -210,6 +211,16 @@ case("arithmetic on weights", constants.fold_arithmetic,
 case("zero bias that an exporter expanded", linear.drop_export_bias,
      image("a = CastLike(zero, x) q = Expand(a, four) y = Conv(x, k, q)", "1,4,6,6"),
      {"Expand": 0, "Conv": 1}, zero=f32(0), four=i64(4), k=w(4, 4, 3, 3))  # fmt: skip
+case("parts of a split sequence", shapes.split_sequences,
+     image("s = SplitToSequence<axis=1>(x, sizes) a = SequenceAt(s, zero) b = SequenceAt(s, one) c = Relu(b) "
+           "y = Concat<axis=1>(c, a)"),
+     {"SplitToSequence": 0, "SequenceAt": 0, "Split": 1}, sizes=i64(1, 3), zero=i64(0).reshape(()),
+     one=i64(1).reshape(()))  # fmt: skip
+case("equal parts of a split sequence, and a rest", shapes.split_sequences,
+     image("s = SplitToSequence<axis=1>(x, size) a = SequenceAt(s, zero) b = SequenceAt(s, one) c = Relu(b) "
+           "y = Concat<axis=1>(c, a)"),
+     {"SplitToSequence": 0, "SequenceAt": 0, "Split": 1}, size=i64(3).reshape(()), zero=i64(0).reshape(()),
+     one=i64(1).reshape(()))  # fmt: skip
 
 case("sigmoid written out", activations.sigmoid,
      image("n = Neg(x) e = Exp(n) t = Add(e, one) y = Div(one, t)"),
@@ -244,11 +255,6 @@ case("scale of attention scores", normalisation.scalar_factors,
 case("factors on both operands", normalisation.scalar_factors,
      image("q = Mul(x, s) k = Mul(s, x) p = MatMul(q, k) y = Div(p, n)"),
      {"Mul": 1, "Div": 0, "MatMul": 1}, s=f32(0.5), n=f32(4))  # fmt: skip
-case("sequence of equal parts", inference.split_sequence,
-     image("q = SplitToSequence<axis=1>(x, part) a = SequenceAt(q, zero) b = SequenceAt(q, one) y = Add(a, b)",
-           "1,2,8,8"),
-     {"SplitToSequence": 0, "SequenceAt": 0, "Split": 1, "Add": 1},
-     part=np.int64(2), zero=np.int64(0), one=np.int64(1))  # fmt: skip
 case("mixed layouts meet channels first", layout.push_transposes,
      image("r = Relu(x) a = Transpose<perm=[0,2,3,1]>(x) b = Transpose<perm=[0,2,3,1]>(r) c = LRN<size=3>(b) "
            "y = Add(a, c)", "1,8,8,4"),
@@ -271,7 +277,7 @@ def test_pass_keeps_the_function(name: str, build_model: Any, run_model: Any, pr
     one = CASES[name]
     before = build_model(one.graph, **one.weights)
     model = ir.from_proto(before)
-    passes.ir_passes.ShapeInferencePass()(model)
+    inferring.infer_shapes(model)
     assert one.apply(model) > 0
     rw.sweep(model)
     # Some passes work on what others leave (a Mul and an Add, nested concatenations): at most a few rounds.
@@ -333,14 +339,14 @@ REFUSED = {
 def test_pass_leaves_other_meanings_alone(name: str, build_model: Any) -> None:
     apply, graph, weights = REFUSED[name]
     model = ir.from_proto(build_model(graph, **weights))
-    passes.ir_passes.ShapeInferencePass()(model)
+    inferring.infer_shapes(model)
     assert apply(model) == 0
 
 
 def test_large_weights_are_not_computed(build_model: Any) -> None:
     graph = "g (float[1,512] x) => (float[1,512] y) { p = MatMul(x, k) y = Add(p, q) }"
     model = ir.from_proto(build_model(graph, k=w(512, 512), q=w(512)))
-    passes.ir_passes.ShapeInferencePass()(model)
+    inferring.infer_shapes(model)
     passes.run(model, passes.STANDARD)
     (gemm,) = list(model.graph)
     tensor = gemm.inputs[1].const_value

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx_ir.passes.common as ir_passes
-
 from workers.engine.graph.passes import (
     activations,
     batch_norm,
     constants,
     inference,
+    inferring,
     layout,
     linear,
     normalisation,
@@ -34,7 +33,7 @@ PREPARE: Sequence[Pass] = (
     constants.constants_to_initializers,
     linear.drop_export_bias,
     constants.fold_shapes,
-    inference.split_sequence,
+    shapes.split_sequences,
 )
 """What must be known before shapes can be inferred."""
 
@@ -85,16 +84,10 @@ MAX_ROUNDS = 64
 
 def prepare(model: ir.Model) -> None:
     """Fold what depends on shapes and constants, and infer every static shape."""
-    infer = ir_passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
     for _ in range(MAX_ROUNDS):
         changed = sum(apply(model) for apply in PREPARE)
         rw.sweep(model)
-        unknown = [output for node in model.graph for output in node.outputs if rw.shape_of(output) is None]
-        if unknown:
-            for output in unknown:
-                output.shape = None  # inferred as symbolic before its indices were folded
-            infer(model)
-        if changed == 0:
+        if not inferring.infer_shapes(model) and changed == 0:
             return
 
 

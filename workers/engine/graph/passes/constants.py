@@ -122,7 +122,8 @@ def _view(node: ir.Node) -> ir.Value | None:
     dtype = _cast_target(node) or source.dtype
     shape_in = tuple(int(size) for size in source.const_value.shape)
     size = source.const_value.size
-    if size > rw.EAGER_ELEMENTS or _expanded_size(node) > rw.EAGER_ELEMENTS:
+    small = size <= rw.EAGER_ELEMENTS and _expanded_size(node) <= rw.EAGER_ELEMENTS
+    if not small or _is_absent(source):
         rearrange = _rearranger(node, shape_in)
         if rearrange is None:
             return None
@@ -135,6 +136,15 @@ def _view(node: ir.Node) -> ir.Value | None:
         return None
     array = rearrange(rw.numpy_of(source)).astype(dtype.numpy())
     return rw.add_constant(node.graph, array, source.name or "constant")
+
+
+def _is_absent(value: ir.Value) -> bool:
+    """Whether the elements of a small constant are missing, because they were taken from an absent weight."""
+    try:
+        rw.numpy_of(value)
+    except rw.AbsentValueError:
+        return True
+    return False
 
 
 def _cast_target(node: ir.Node) -> ir.DataType | None:
@@ -204,21 +214,35 @@ def _compute(node: ir.Node) -> ir.Value | None:
         return _constant_of_shape(node)
     if sum(value.const_value.size for value in given if value.const_value is not None) > _GENERIC_ELEMENTS:
         return None
-    arrays = [rw.numpy_of(value) if value is not None else None for value in node.inputs]
+    name = given[0].name or "constant"
+    try:
+        result = _evaluate(node, [rw.numpy_of(value) if value is not None else None for value in node.inputs])
+    except rw.AbsentValueError:
+        # Zeros in place of the missing elements give the result's shape and type; its elements are missing, too.
+        stand_ins = [_zeros(value) if value is not None else None for value in node.inputs]
+        result = _evaluate(node, stand_ins)
+        if result is None:
+            return None
+        return rw.add_absent(graph, result.shape, ir.DataType.from_numpy(result.dtype), name)
+    return None if result is None else rw.add_constant(graph, result, name)
+
+
+def _zeros(value: ir.Value) -> Array:
+    dtype = value.dtype or ir.DataType.FLOAT
+    return np.zeros(rw.shape_of(value) or (), dtype.numpy())
+
+
+def _evaluate(node: ir.Node, arrays: list[Array | None]) -> Array | None:
+    """Compute a node's first output; None for what ONNX's reference implementation cannot compute."""
+    operands = [array for array in arrays if array is not None]
     if node.op_type == "Concat":
-        result = np.concatenate([array for array in arrays if array is not None], axis=rw.attribute(node, "axis"))
-    elif node.op_type in _ARITHMETIC and given[0].dtype is not None and given[0].dtype.is_floating_point():
-        operands = [rw.numpy_of(value) for value in given]
+        return np.concatenate(operands, axis=rw.attribute(node, "axis"))
+    if node.op_type in _ARITHMETIC and np.issubdtype(operands[0].dtype, np.floating):
         with np.errstate(all="ignore"):  # the network would compute the same infinity
             result = _ARITHMETIC[node.op_type](*operands[:2])
             result = functools.reduce(_ARITHMETIC[node.op_type], operands[2:], result)
-        result = np.asarray(result).astype(given[0].dtype.numpy())
-    else:
-        reference = _by_reference(node, arrays)
-        if reference is None:
-            return None
-        result = reference
-    return rw.add_constant(graph, result, given[0].name or "constant")
+        return np.asarray(result).astype(operands[0].dtype)
+    return _by_reference(node, arrays)
 
 
 def _constant_of_shape(node: ir.Node) -> ir.Value | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir as ir
 
 from workers.engine.graph.passes import rewriting as rw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import onnx_ir as ir
 
 
 def remove_no_ops(model: ir.Model) -> int:
@@ -46,37 +47,6 @@ def sum_to_add(model: ir.Model) -> int:
             rw.replace(node.outputs[0], total)
             changed += 1
     return changed
-
-
-def split_sequence(model: ir.Model) -> int:
-    """Write SplitToSequence, read by constant positions alone, as Split (how torch exports ``chunk``)."""
-    changed = 0
-    for node in rw.nodes(model, "SplitToSequence"):
-        readers = [use.node for use in node.outputs[0].uses()]
-        shape = rw.shape_of(node.inputs[0])
-        given = rw.constant(node.inputs[1]) if len(node.inputs) > 1 else None
-        if shape is None or given is None or not readers or node.outputs[0].is_graph_output():
-            continue
-        axis = rw.attribute(node, "axis", 0) % len(shape)
-        sizes = [int(size) for size in given] if given.ndim else _equal_parts(shape[axis], int(given))
-        places = [rw.scalar(reader.inputs[1]) for reader in readers if reader.op_type == "SequenceAt"]
-        if len(places) != len(readers) or any(place is None for place in places):
-            continue
-        constant = rw.add_constant(model.graph, np.asarray(sizes, np.int64), "split")
-        split = ir.node("Split", [node.inputs[0], constant], attributes={"axis": axis}, num_outputs=len(sizes))
-        split.metadata_props.update(node.metadata_props)
-        for size, output in zip(sizes, split.outputs, strict=True):
-            output.shape = ir.Shape([*shape[:axis], size, *shape[axis + 1 :]])
-            output.dtype = node.inputs[0].dtype if node.inputs[0] is not None else None
-        model.graph.insert_before(node, split)
-        for reader, place in zip(readers, places, strict=True):
-            rw.replace(reader.outputs[0], split.outputs[int(place or 0) % len(sizes)])
-        changed += 1
-    return changed
-
-
-def _equal_parts(size: int, part: int) -> list[int]:
-    return [min(part, size - start) for start in range(0, size, part)]
 
 
 def _other_outputs_used(node: ir.Node) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from workers.engine.protocol import SubjectError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -36,6 +38,10 @@ _WEIGHT_NAMES = {"weight", "kernel", "bias", "gamma", "beta", "depthwise_kernel"
                  "running_mean", "running_var", "w", "b"}  # fmt: skip
 
 _serial = itertools.count()
+
+
+class AbsentValueError(SubjectError):
+    """The elements of a weight were asked for in a model that was exported without weights."""
 
 
 def shape_of(value: ir.Value | None) -> tuple[int, ...] | None:
@@ -71,6 +77,22 @@ def numpy_of(value: ir.Value) -> np.ndarray[Any, Any]:
     """Compute a constant of any size; only lazy tensors call this, when the model is really run."""
     assert value.const_value is not None  # noqa: S101  (callers hold a constant; see is_constant)
     return value.const_value.numpy()
+
+
+def absent_tensor(shape: Sequence[int], dtype: ir.DataType, name: str) -> ir.TensorProtocol:
+    """Return a tensor without elements: shape and type only. Reading its elements raises AbsentValueError."""
+
+    def evaluate() -> ir.TensorProtocol:
+        raise AbsentValueError(
+            "value-needed", f"the canonical form needs the elements of {name!r}, which was exported without weights."
+        )
+
+    return ir.LazyTensor(evaluate, dtype=dtype, shape=ir.Shape(shape), name=name)
+
+
+def add_absent(graph: ir.Graph, shape: Sequence[int], dtype: ir.DataType, name: str) -> ir.Value:
+    """Register a new initializer without elements: what is computed from one without elements."""
+    return _register(graph, absent_tensor(shape, dtype, name), name)
 
 
 def owner(value: ir.Value | None) -> str | None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import onnx_ir as ir
 
 from workers.engine.graph.passes import rewriting as rw
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 _ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "Clip", "HardSwish", "Gelu", "LeakyRelu")
@@ -88,3 +84,47 @@ def flatten_concat(model: ir.Model) -> int:
         rw.replace(node.outputs[0], output)
         changed += 1
     return changed
+
+
+def split_sequences(model: ir.Model) -> int:
+    """Write a SplitToSequence of known sizes, each part taken by SequenceAt, as one Split."""
+    changed = 0
+    for node in rw.nodes(model, "SplitToSequence"):
+        sizes = _part_sizes(node)
+        readers = [use.node for use in node.outputs[0].uses()]
+        places = [_place(reader) for reader in readers]
+        if sizes is None or node.outputs[0].is_graph_output() or node.graph is None:
+            continue
+        if any(place is None or not -len(sizes) <= place < len(sizes) for place in places):
+            continue
+        axis = rw.attribute(node, "axis", 0)
+        given = rw.add_constant(node.graph, np.asarray(sizes, np.int64), "sizes")
+        split = ir.node("Split", [node.inputs[0], given], attributes={"axis": axis}, num_outputs=len(sizes))
+        rw.absorb(split, node)
+        node.graph.insert_before(node, split)
+        for reader, place in zip(readers, places, strict=True):
+            part = split.outputs[place]
+            part.dtype = reader.outputs[0].dtype
+            rw.replace(reader.outputs[0], part)
+            node.graph.remove(reader, safe=True)
+        changed += 1
+    return changed
+
+
+def _part_sizes(node: ir.Node) -> list[int] | None:
+    """Sizes of the parts of a SplitToSequence along its axis; a single number means parts of that size and a rest."""
+    given, shape = (rw.constant(node.inputs[1]) if len(node.inputs) > 1 else None), rw.shape_of(node.inputs[0])
+    if given is None or given.ndim > 0:
+        return None if given is None else [int(size) for size in given]
+    if shape is None or int(given) < 1:
+        return None
+    size, whole = int(given), shape[rw.attribute(node, "axis", 0)]
+    return [min(size, whole - start) for start in range(0, whole, size)]
+
+
+def _place(reader: ir.Node) -> int | None:
+    """The position that a SequenceAt takes; None for other operators."""
+    if reader.domain != "" or reader.op_type != "SequenceAt":
+        return None
+    place = rw.constant(reader.inputs[1])
+    return None if place is None else int(place.reshape(()))

@@ -1,0 +1,189 @@
+"""Export without weights: the same canonical graph as with them, and no memory for what is large."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+
+from workers.engine.graph.canonical import canonicalise
+from workers.engine.graph.compare import compare
+from workers.engine.graph.export import export_module, export_structure
+from workers.engine.graph.passes import rewriting as rw
+from workers.engine.operations import find
+from workers.engine.zoos.absent_weights import build_absent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def timm_model(name: str) -> Any:
+    import timm
+
+    return timm.create_model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet18", 64),
+        ("mobilenetv3_small_050", 64),
+        ("convnext_atto", 64),
+        ("vit_tiny_patch16_224", 224),
+        pytest.param("efficientnet_b0", 64, marks=pytest.mark.slow),
+        pytest.param("hrnet_w18_small", 64, marks=pytest.mark.slow),
+        pytest.param("levit_128s", 224, marks=pytest.mark.slow),
+    ],
+)
+def test_structure_is_the_full_export_s(name: str, size: int, tmp_path: Path) -> None:
+    absent = export_structure(lambda: timm_model(name), (1, 3, size, size))
+    export_module(timm_model(name), (1, 3, size, size), tmp_path / "model.onnx")
+    full = canonicalise(tmp_path / "model.onnx")
+    assert absent.fingerprint == full.fingerprint
+    assert compare(absent, full)["differences"] == []
+    assert absent.to_json() == full.to_json()
+
+
+class _Shared(torch.nn.Module):
+    """Writes in place into a tensor that a view still reads, which only a second trace rewrites correctly."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        view = y.view(1, -1)
+        y.add_(1)
+        return view.reshape(x.shape) + torch.relu(y)
+
+
+class _Private(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(3)
+        self.norm.running_mean = torch.tensor([0.5, -0.5, 0.1])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.nn.functional.silu(self.norm(x), inplace=True)
+        y += x
+        pooled = torch.nn.functional.adaptive_avg_pool2d(y, 1)
+        return pooled.reshape_as(pooled) + y.to(torch.float32)
+
+
+class _Windows(torch.nn.Module):
+    """Attention on five axes, windows as one of their own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.reshape(1, 3, 2, 8, 4)
+        return torch.nn.functional.scaled_dot_product_attention(y, y * 0.5, y + 1)
+
+
+@pytest.mark.parametrize("module", [_Shared(), _Private(), _Windows()], ids=lambda module: type(module).__name__)
+def test_lowered_program_computes_the_same(module: torch.nn.Module, tmp_path: Path) -> None:
+    module.eval()
+    path = tmp_path / "model.onnx"
+    export_module(module, (1, 3, 8, 8), path)
+    given = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    session = onnxruntime.InferenceSession(path)
+    (found,) = session.run(None, {session.get_inputs()[0].name: given})
+    with torch.no_grad():
+        np.testing.assert_allclose(found, module(torch.from_numpy(given)).numpy(), atol=1e-5)
+
+
+def test_large_weights_are_absent_and_what_decides_is_real() -> None:
+    module = build_absent(lambda: timm_model("swin_tiny_patch4_window7_224"))
+    assert all(isinstance(value, FakeTensor) == (value.numel() > rw.EAGER_ELEMENTS) for value in module.parameters())
+    tables = [value for name, value in module.named_buffers() if "relative_position_index" in name]
+    assert tables
+    assert not any(isinstance(table, FakeTensor) for table in tables)
+
+
+class _Scaled(torch.nn.Module):
+    """Multiplies by one element of a large weight: that number is part of the canonical graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.zeros(100, 100))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.table[0, 0]
+
+
+def test_structure_that_depends_on_a_large_weight_is_refused() -> None:
+    with pytest.raises(rw.AbsentValueError, match="which was exported without weights"):
+        export_structure(_Scaled, (1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("zoo", "name", "weights", "expected"),
+    [
+        ("torchvision", "squeezenet1_1", "IMAGENET1K_V1", 1_235_496),
+        ("timm", "resnet18", "a1_in1k", 11_689_512),
+    ],
+)
+def test_operation_structure_needs_no_weights(zoo: str, name: str, weights: str, expected: int, tmp_path: Path) -> None:
+    subject = {"ref": f"{zoo}:{name}@{weights}", "zoo": zoo, "name": name, "weights": weights, "folder": None}
+    result = find("structure")({"subject": subject}, tmp_path, lambda *_: None)
+    found = result.result
+    assert (found["weights"], found["parameters"], found["counts"]["parameters"]) == ("absent", expected, expected)
+    assert json.loads((tmp_path / "graph.json").read_text())["fingerprint"] == found["fingerprint"]
+    assert found["listing"]["ref"] == subject["ref"]
+
+
+_SEVEN_BILLION = """
+import json, resource, sys
+import torch
+from torch import nn
+from workers.engine.graph.export import export_structure
+
+WIDTH, INNER, HEADS, LAYERS, WORDS = 4096, 11008, 32, 32, 32000
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.before, self.after = nn.RMSNorm(WIDTH), nn.RMSNorm(WIDTH)
+        self.q, self.k, self.v, self.o = (nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(4))
+        self.gate, self.up = nn.Linear(WIDTH, INNER, bias=False), nn.Linear(WIDTH, INNER, bias=False)
+        self.down = nn.Linear(INNER, WIDTH, bias=False)
+
+    def forward(self, x):
+        y = self.before(x)
+        q, k, v = (f(y).reshape(1, -1, HEADS, WIDTH // HEADS).transpose(1, 2) for f in (self.q, self.k, self.v))
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.o(y.transpose(1, 2).reshape(x.shape))
+        y = self.after(x)
+        return x + self.down(nn.functional.silu(self.gate(y)) * self.up(y))
+
+class Decoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(WORDS, WIDTH)
+        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
+        self.last, self.head = nn.RMSNorm(WIDTH), nn.Linear(WIDTH, WORDS, bias=False)
+
+    def forward(self, tokens):
+        x = self.words(tokens.long())
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.last(x))
+
+graph = export_structure(Decoder, (1, 16))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"parameters": graph.counts["parameters"], "fingerprint": graph.fingerprint, "peak": peak}))
+"""
+
+
+@pytest.mark.slow
+def test_seven_billion_parameters_in_two_gigabytes() -> None:
+    done = subprocess.run([sys.executable, "-c", _SEVEN_BILLION], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    # LLaMA-7B: two vocabularies, 32 layers of 4 square and 3 oblong matrices, 65 norms.
+    published = 2 * 32000 * 4096 + 32 * (4 * 4096**2 + 3 * 4096 * 11008) + 65 * 4096
+    # The graph's counter takes the causal mask of each layer (16 x 16 tokens) for a parameter.
+    assert found["parameters"] == published + 32 * 16 * 16
+    assert len(found["fingerprint"]) == 64
+    assert found["peak"] < 2e9
