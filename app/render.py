@@ -24,6 +24,7 @@ MOST_DIFFERENCES = 20
 
 _PAGE_WIDTH = 160
 _SIDES = "A, B"
+_WHAT = "what differs, A → B"
 
 _COLOURS = {
     "interchangeable": "green",
@@ -99,6 +100,8 @@ def _table(title: str, *columns: str) -> Table:
         name, _, right = column.partition(">")
         # References stay whole: a person copies them into the next command.
         table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name == _SIDES)
+        if name == _WHAT:
+            table.columns[-1].min_width = 28
     return table
 
 
@@ -263,7 +266,7 @@ def _ranked_architecture(found: list[dict[str, Any]], answers: dict[str, dict[st
         "structural>r",
         "parameters>r",
         "GFLOPs>r",
-        "what differs, A → B",
+        _WHAT,
         "verdict",
     )
     for item in found:

@@ -7,6 +7,7 @@ another policy.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -235,8 +236,10 @@ def _relative(a: float | None, b: float | None) -> float | None:
 
 
 def _architecture_findings(block: dict[str, Any], policy: Policy, severity: Severity) -> list[Finding]:
-    differences = block["differences"]
-    structural = [item for item in differences if item["severity"] == "structural"]
+    places = Counter[str]()
+    for item in block["differences"]:
+        places[item["severity"]] += item.get("repeats", 1)
+    structural = float(places["structural"])
     words = {"identical": Place.INSIDE, "same_function": Place.INSIDE, "different": Place.OUTSIDE}
     found = [
         Finding(
@@ -244,17 +247,14 @@ def _architecture_findings(block: dict[str, Any], policy: Policy, severity: Seve
             "structure",
             block["a"]["nodes"],
             block["b"]["nodes"],
-            float(len(structural)),
-            (float(len(structural)),) * 2,
+            structural,
+            (structural, structural),
             0.0,
             words[block["verdict"]],
             severity,
             {
                 "verdict": block["verdict"],
-                "severities": {
-                    name: sum(item["severity"] == name for item in differences)
-                    for name in ("structural", "interface", "numeric", "cosmetic")
-                },
+                "severities": {name: places[name] for name in ("structural", "interface", "numeric", "cosmetic")},
             },
         )
     ]
