@@ -36,7 +36,7 @@ class OnnxZoo:
 
     The package's networks are the hub's graphs with constants in the place of weights: good for architecture and
     latency, not for accuracy. Hub files are fetched from ``$ZOOAUDIT_ONNX_HUB_URL``, a template with ``{name}``,
-    ``{file}`` and ``{path}`` or the base address of a copy of the hub's tree, into ``$ZOOAUDIT_CACHE/onnx``.
+    ``{file}`` and ``{path}`` or the base address of a copy of the hub's tree, into ``$ZOOAUDIT_CACHE_DIR/onnx``.
     """
 
     name = "onnx"
@@ -202,8 +202,8 @@ def _contract(entry: dict[str, Any]) -> Contract | None:
 
 def _cached(entry: dict[str, Any]) -> Path:
     """Where a hub file is kept."""
-    root = os.environ.get("ZOOAUDIT_CACHE")
-    folder = Path(root) if root else Path.home() / ".cache" / "zooaudit"
+    root = os.environ.get("ZOOAUDIT_CACHE_DIR")
+    folder = Path(root).expanduser() if root else Path.home() / ".cache" / "zooaudit"
     return folder / "onnx" / f"{entry['name']}.onnx"
 
 

@@ -34,7 +34,7 @@ MANIFEST = Path(__file__).parents[4].parent / "shared" / "data" / "ONNX_HUB_MANI
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ZOOAUDIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ZOOAUDIT_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "onnx"
 
 
