@@ -181,7 +181,8 @@ def _compare(session: Session, claim: Claim, files: FileStore) -> Work:
     sides: dict[str, dict[str, Any]] = {}
     for side in ("a", "b"):
         inspected = measured(session, needed[f"{side}.inspect"])
-        sides[side] = dict.fromkeys(("graph", "model", "predictions"))
+        sides[side] = {"ref": comparison.a_ref if side == "a" else comparison.b_ref}
+        sides[side] |= dict.fromkeys(("graph", "model", "predictions"))
         if Dimension.ARCHITECTURE in asked:
             names = ("graph", "model") if _runs_proof(comparison, inspected) else ("graph",)
             sides[side] |= {name: str(files.path(inspected.files[name])) for name in names}

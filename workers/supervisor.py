@@ -138,7 +138,7 @@ class Supervisor:
         if claim.kind == JobKind.CATALOG:
             commit.catalog(session, claim, result)
         elif claim.kind == JobKind.COMPARE:
-            commit.compared(session, claim, work, result)
+            commit.compared(session, claim, work, result, files)
         else:
             commit.measurement(session, claim, work, result, files)
 
