@@ -82,8 +82,8 @@ def box(part: Part, side: str, differences: Sequence[dict[str, Any]]) -> Box | N
         notes.append(Line(f"and {len(here) - _MOST_NOTES} differences more"))
     worst = differences[here[0]]["severity"] if here else None
     names = ", ".join(node.source for node in nodes[:_MOST_NOTES]) + (" …" if len(nodes) > _MOST_NOTES else "")
-    tip = "; ".join([node_text(nodes[0]) if len(nodes) == 1 else f"{len(nodes)} layers", names])
-    tip = "\n".join([tip, *(f"{index + 1}: {differences[index]['text']}" for index in here)])
+    tip = f"{node_text(nodes[0]) if len(nodes) == 1 else f'{len(nodes)} layers'}: {names}"
+    tip = "; ".join([tip, *(f"{index + 1}: {differences[index]['text']}" for index in here)])
     return Box((*lines, *notes), worst, part.folded, tip)
 
 
