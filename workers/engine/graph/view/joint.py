@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workers.engine.graph.canonical import INPUT
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Places = list[list[tuple[int | None, int | None]]]
 """Where one difference is: for each of its places the node ids (a, b) that it is about."""
+
+Mark = tuple[int, int]
+"""A difference's index, and the number of one of its places."""
 
 MOST_PARTS = 160
 """Parts that a view has at most."""
@@ -49,13 +52,17 @@ class Slot:
 class Part:
     """One slot, or a stretch of several that are folded into one place.
 
-    ``differences`` counts the places of each difference (by its index in the list) that are here.
+    ``marks`` are the places of differences that are here, ``equal`` counts the slots with both nodes and no difference.
     """
 
     slots: tuple[Slot, ...]
-    differences: Counter[int] = field(default_factory=Counter)
-    equal: int = 0
-    """Slots with both nodes and no difference."""
+    marks: frozenset[Mark]
+    equal: int
+
+    @property
+    def differences(self) -> Counter[int]:
+        """How many places of each difference are here, by its index in the list."""
+        return Counter(index for index, _ in self.marks)
 
     @property
     def folded(self) -> bool:
@@ -133,13 +140,13 @@ class _Joint:
         found += [self.of_b[right] for _, right in place if right is not None]
         return sorted(set(found))
 
-    def marks(self, places: Sequence[Places]) -> list[Counter[int]]:
-        """Return for each slot the differences that are there."""
-        found: list[Counter[int]] = [Counter() for _ in self.slots]
+    def marks(self, places: Sequence[Places]) -> list[set[Mark]]:
+        """Return for each slot the differences that are there, each with the number of its place."""
+        found: list[set[Mark]] = [set() for _ in self.slots]
         for index, here in enumerate(places):
-            for place in here:
+            for number, place in enumerate(here):
                 for slot in self.slots_of(place):
-                    found[slot][index] += 1
+                    found[slot].add((index, number))
         return found
 
     def shown(self, places: Sequence[Places], grave: Collection[int], most: int, reach: int) -> set[int]:
@@ -163,7 +170,7 @@ class _Joint:
             around |= {near for slot in around for near in (*self.sources[slot][:_NEAR], *self.readers[slot][:_NEAR])}
         return around | self.ends
 
-    def folded(self, shown: set[int], marks: list[Counter[int]]) -> Sheet:
+    def folded(self, shown: set[int], marks: list[set[Mark]]) -> Sheet:
         """Fold what is not shown into stretches.
 
         A stretch holds connected slots behind equally many changes between shown and folded ones, so that every edge
@@ -192,10 +199,8 @@ class _Joint:
         parts = tuple(self._part(groups[old], marks) for old in order)
         return Sheet(parts, {(at[source], at[reader]): sides for (source, reader), sides in edges.items()})
 
-    def _part(self, slots: list[int], marks: list[Counter[int]]) -> Part:
-        found: Counter[int] = Counter()
-        for slot in slots:
-            found.update(marks[slot])
+    def _part(self, slots: list[int], marks: list[set[Mark]]) -> Part:
+        found = frozenset[Mark]().union(*(marks[slot] for slot in slots))
         here = tuple(self.slots[slot] for slot in slots)
         both = [slot for slot in slots if self.slots[slot].a is not None and self.slots[slot].b is not None]
         return Part(here, found, sum(not marks[slot] for slot in both))

@@ -35,8 +35,7 @@ def _merged(parts: Sequence[Part]) -> list[Part]:
     for part in parts:
         if found and part.folded and found[-1].folded:
             last = found.pop()
-            differences = last.differences + part.differences
-            found.append(Part(last.slots + part.slots, differences, last.equal + part.equal))
+            found.append(Part(last.slots + part.slots, last.marks | part.marks, last.equal + part.equal))
         else:
             found.append(part)
     return found
