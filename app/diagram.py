@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from app.errors import InvalidError
-from app.layers import first_place, says
+from app.layers import first_place, listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +15,7 @@ ENDINGS = (".svg", ".html")
 
 _STYLE = """
 body { font: 15px/1.4 Helvetica, Arial, sans-serif; color: #111; background: #fff; margin: 24px; }
+h1 { font-size: 22px; }
 table { border-collapse: collapse; margin: 12px 0 28px; } th, td { padding: 3px 12px 3px 0; text-align: left; }
 th { border-bottom: 1px solid #999; } td { border-bottom: 1px solid #ddd; vertical-align: top; }
 .picture { overflow-x: auto; }
@@ -39,16 +40,16 @@ def _page(svg: str, answer: dict[str, Any]) -> str:
     block = answer["architecture"]
     head = "".join(f"<th>{name}</th>" for name in ("#", "Severity", "What differs, A → B", "Places", "First at"))
     rows = [
-        f"<tr><td>{number}</td><td>{escape(item['severity'])}</td><td>{escape(says(item))}</td>"
+        f"<tr><td>{number}</td><td>{escape(item['severity'])}</td><td>{escape(listed(item))}</td>"
         f"<td>{item.get('repeats', 1)}</td><td>{escape(first_place(item))}</td></tr>"
         for number, item in enumerate(block["differences"], 1)
     ]
-    listed = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>" if rows else ""
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>" if rows else ""
     note = f"<p>{escape(block['note'])}</p>" if block.get("note") else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<style>{_STYLE}</style></head>\n<body><h1>{title}</h1>"
-        f"<p>Architecture: {escape(block['verdict'].replace('_', ' '))}, {len(rows)} difference(s).</p>{note}\n"
-        f'{listed}\n<div class="picture">\n{svg}</div></body></html>\n'
+        f"<p>Architecture: {escape(block['verdict'].replace('_', ' '))}; differences: {len(rows)}.</p>{note}\n"
+        f'{table}\n<div class="picture">\n{svg}</div></body></html>\n'
     )

@@ -30,13 +30,17 @@ def differences(block: dict[str, Any]) -> list[RenderableType]:
     if not found:
         return []
     title = f"{len(found)} difference{'s' if len(found) > 1 else ''}"
-    listed = new_table(title, "#>r", "what, A → B", "places>r", "first at", "")
-    listed.columns[-1].no_wrap = True
+    lines = new_table(title, "#>r", "what, A → B", "places>r", "first at", "")
+    lines.columns[-1].no_wrap = True
     for number, item in enumerate(found[:MOST_DIFFERENCES], 1):
-        listed.add_row(
-            str(number), Text(says(item)), str(item.get("repeats", 1)), Text(first_place(item)), word(item["severity"])
+        lines.add_row(
+            str(number),
+            Text(listed(item)),
+            str(item.get("repeats", 1)),
+            Text(first_place(item)),
+            word(item["severity"]),
         )
-    parts: list[RenderableType] = [listed]
+    parts: list[RenderableType] = [lines]
     if len(found) > MOST_DIFFERENCES:
         parts.append(Text(f"… and {len(found) - MOST_DIFFERENCES} more; --json has all.", style="dim"))
     return parts
@@ -84,6 +88,12 @@ def _notes(row: dict[str, Any], found: Sequence[dict[str, Any]]) -> Text:
 def says(item: dict[str, Any]) -> str:
     """Say one difference in a few words."""
     return item.get("text") or _in_words(item)
+
+
+def listed(item: dict[str, Any]) -> str:
+    """Say one difference where its layer is not shown beside it."""
+    named = item["kind"] in ("attribute", "shape", "rewired") and item.get("text")
+    return f"{item['a']['op']} {item['text']}" if named else says(item)
 
 
 def first_place(item: dict[str, Any]) -> str:

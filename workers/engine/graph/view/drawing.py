@@ -132,7 +132,7 @@ class _Drawing:
             parts.append(f'<text class="s" x="{left}" y="44">{counted}</text>')
         differences = self.answer["differences"]
         parts.append(f'<text class="b" x="{lefts[0]}" y="68">{verdict}</text>')
-        x = lefts[0] + 7.0 * len(verdict) + 18
+        x = lefts[0] + 5.8 * len(verdict) + 18
         for severity in LOOKS:
             count = sum(item["severity"] == severity for item in differences)
             parts.append(boxes.symbol(severity, x, 64))
