@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from app.terminal import new_table, word
+from app.terminal import empty_table, word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ def differences(block: dict[str, Any]) -> list[RenderableType]:
     if not found:
         return []
     title = f"{len(found)} difference{'s' if len(found) > 1 else ''}"
-    lines = new_table(title, "#>r", "what, A → B", "places>r", "first at", "")
+    lines = empty_table(title, "#>r", "what, A → B", "places>r", "first at", "")
     lines.columns[-1].no_wrap = True
     for number, item in enumerate(found[:MOST_DIFFERENCES], 1):
         lines.add_row(
@@ -53,7 +53,7 @@ def aligned(block: dict[str, Any]) -> list[RenderableType]:
     found = block["differences"]
     if not found or not rows:
         return []
-    shown = new_table("Aligned layers where they differ", "A", "", "B", "#, A → B")
+    shown = empty_table("Aligned layers where they differ", "A", "", "B", "#, A → B")
     for row in rows[:MOST_LAYERS]:
         shown.add_row(_layer(row, "a"), _MARKS[row["kind"]], _layer(row, "b"), _notes(row, found))
     parts: list[RenderableType] = [shown]

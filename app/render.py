@@ -12,7 +12,7 @@ from rich.text import Text
 
 from app import layers
 from app.errors import InvalidError
-from app.terminal import SIDES, WHAT, new_table, word
+from app.terminal import SIDES, WHAT, empty_table, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +69,7 @@ def signed_per_cent(value: float | None) -> str:
 
 def rows(values: Sequence[dict[str, Any]], columns: Sequence[str]) -> Table:
     """Return rows of a list as a table; None is left blank."""
-    table = new_table("", *columns)
+    table = empty_table("", *columns)
     for value in values:
         table.add_row(*("" if value.get(column) is None else str(value[column]) for column in columns))
     return table
@@ -91,7 +91,7 @@ def comparison(value: dict[str, Any]) -> RenderableType:
 
 
 def _architecture(block: dict[str, Any]) -> list[RenderableType]:
-    counts = new_table("Architecture", "", "parameters>r", "buffers>r", "GFLOPs>r", "nodes>r")
+    counts = empty_table("Architecture", "", "parameters>r", "buffers>r", "GFLOPs>r", "nodes>r")
     for side in ("a", "b"):
         row = block[side]
         flops = row.get("flops")
@@ -123,7 +123,7 @@ def _proof(proof: dict[str, Any]) -> str | None:
 
 def _accuracy(block: dict[str, Any]) -> list[RenderableType]:
     title = f"Accuracy on {block.get('dataset')}, {block['items']:,} items"
-    table = new_table(title, "metric", "A>r", "B>r", "A - B>r", "95 % interval>r", "p>r")
+    table = empty_table(title, "metric", "A>r", "B>r", "A - B>r", "95 % interval>r", "p>r")
     for metric in ("top1", "top5"):
         if row := block.get(metric):
             ends = [100 * end for end in row["ci95"]]
@@ -148,7 +148,7 @@ def _accuracy(block: dict[str, Any]) -> list[RenderableType]:
 
 
 def _latency(block: dict[str, Any]) -> list[RenderableType]:
-    table = new_table(
+    table = empty_table(
         "Latency",
         "operating point",
         "A median ms>r",
@@ -198,7 +198,7 @@ def audit(value: dict[str, Any], ranked: dict[str, list[dict[str, Any]]], answer
 
 
 def _ranked_architecture(found: list[dict[str, Any]], answers: dict[str, dict[str, Any]]) -> Table:
-    table = new_table(
+    table = empty_table(
         f"Architecture: the {len(found)} largest discrepancies",
         "model",
         SIDES,
@@ -232,7 +232,7 @@ def _giga(value: float | None) -> str:
 
 
 def _ranked_accuracy(found: list[dict[str, Any]], _answers: dict[str, dict[str, Any]]) -> Table:
-    table = new_table(
+    table = empty_table(
         f"Accuracy: the {len(found)} largest discrepancies",
         "model",
         SIDES,
@@ -259,7 +259,7 @@ def _ranked_accuracy(found: list[dict[str, Any]], _answers: dict[str, dict[str, 
 
 
 def _ranked_latency(found: list[dict[str, Any]], _answers: dict[str, dict[str, Any]]) -> Table:
-    table = new_table(
+    table = empty_table(
         f"Latency: the {len(found)} largest discrepancies",
         "model",
         SIDES,

@@ -33,7 +33,7 @@ def word(value: str | None) -> Text:
     return Text("-" if value is None else value.replace("_", " "), style=_COLOURS.get(value or "", ""))
 
 
-def new_table(title: str, *columns: str) -> Table:
+def empty_table(title: str, *columns: str) -> Table:
     """Return an empty table; a column's name ends in ``>r`` where numbers are aligned to the right."""
     found = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
