@@ -85,11 +85,11 @@ def compare(
     }
     with _service() as service:
         answer = service.compare(request)
-    if answer["state"] != "succeeded":
-        _fail((answer.get("error") or {}).get("message") or f"The comparison was {answer['state']}.", answer, as_json)
     if as_json:
         _print_json(answer)
-    else:
+    if answer["state"] != "succeeded":
+        _fail((answer.get("error") or {}).get("message") or f"The comparison was {answer['state']}.")
+    if not as_json:
         from app import render
 
         render.console().print(render.comparison(answer))
@@ -125,7 +125,9 @@ def audit(
     with _service() as service:
         found = service.audit(request)
         if found["state"] != "succeeded":
-            _fail((found.get("error") or {}).get("message") or f"The audit was {found['state']}.", found, as_json)
+            if as_json:
+                _print_json(found)
+            _fail((found.get("error") or {}).get("message") or f"The audit was {found['state']}.")
         from app import render
 
         tables = render.audit(found, *service.ranked(found["id"]))
@@ -135,6 +137,46 @@ def audit(
             _print_json({**found, "findings": service.findings(found["id"])})
         else:
             render.console().print(tables)
+
+
+@cli.command()
+def index(
+    zoo: Annotated[list[str], typer.Option("--zoo", help="Zoo to fingerprint; repeat for several.")],
+    *,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what could not be fingerprinted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fingerprint every architecture of a zoo, for `similar`; started again, it goes on where it stopped."""
+    with _service() as service:
+        found = service.index(list(dict.fromkeys(zoo)), retry=retry)
+    if as_json:
+        _print_json(found)
+    else:
+        from app import render, render_similar
+
+        render.console().print(render_similar.indexes(found))
+    if broken := next((each for each in found if each["state"] != "succeeded"), None):
+        reason = (broken["error"] or {}).get("message") or f"The index of zoo {broken['zoo']} was {broken['state']}."
+        _fail(reason)
+
+
+@cli.command()
+def similar(
+    ref: Annotated[str, typer.Argument(help="Reference of a model, e.g. torchvision:resnet50@none, or file:PATH.")],
+    zoo: Annotated[str | None, typer.Option("--zoo", help="Search only this zoo.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="Most models to show.")] = 10,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Find the nearest architectures in the zoos that were indexed, whatever they are called."""
+    with _service() as service:
+        found = service.similar(ref, zoo=zoo, limit=limit)
+    if as_json:
+        _print_json(found)
+    else:
+        from app import render, render_similar
+
+        render.console().print(render_similar.similar(found))
 
 
 @datasets.command("add")
@@ -240,9 +282,7 @@ def _print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
     sys.stdout.write(json.dumps(value, indent=2, default=str, allow_nan=False) + "\n")
 
 
-def _fail(message: str, document: dict[str, Any], as_json: bool) -> NoReturn:  # noqa: FBT001 - passed on from a flag
-    if as_json:
-        _print_json(document)
+def _fail(message: str) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(USAGE)
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from app.db.migrate import upgrade
 from app.db.session import Database
-from app.domain.states import FINAL
+from app.domain.states import FINAL, State
 from app.errors import ServiceError
 from app.queue import ring
 from app.render import progress_bar
-from app.services import audits, catalogs, comparisons, datasets, findings, listings, zoos
+from app.services import audits, catalogs, comparisons, datasets, findings, indexes, listings, similar, zoos
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from sqlalchemy.orm import Session
@@ -103,6 +103,51 @@ class InProcess:
             submitted = audits.submit(session, self.settings, request)
         return self._finish(submitted, "auditing", audits.show, audits.cancel)
 
+    def index(self, names: Sequence[str], *, retry: bool) -> list[dict[str, Any]]:
+        """Fingerprint every architecture of these zoos that is not fingerprinted yet.
+
+        Returns each zoo's index with the listings that could not be, ``not_indexed``. Stopping it keeps what is done.
+        """
+        wanted: dict[str, list[uuid.UUID]] = {}
+        with self.database.write() as session:
+            for name in names:
+                for device, ids in indexes.submit(session, self.settings, name, retry=retry).items():
+                    wanted.setdefault(device, []).extend(ids)
+
+        def look(session: Session) -> dict[str, Any]:
+            return _together([indexes.show(session, self.settings, name) for name in names])
+
+        try:
+            self._work(wanted, "indexing", look)
+        except KeyboardInterrupt:
+            with self.database.write() as session:
+                for name in names:
+                    if indexes.show(session, self.settings, name)["state"] not in FINAL:
+                        indexes.cancel(session, self.settings, name)
+            raise
+        with self.database.read() as session:
+            return [
+                indexes.show(session, self.settings, name) | {"not_indexed": self._not_indexed(session, name)}
+                for name in names
+            ]
+
+    def _not_indexed(self, session: Session, zoo: str) -> list[dict[str, Any]]:
+        return _all(lambda cursor: indexes.failures(session, self.settings, zoo, cursor=cursor, limit=_PAGE))
+
+    def similar(self, ref: str, *, zoo: str | None, limit: int) -> dict[str, Any]:
+        """Return the nearest architectures of what a reference names; it is fingerprinted first if need be."""
+        with self.database.read() as session:
+            if zoo is not None:
+                zoos.named(zoos.known(self.settings), zoo)
+            if listing_id := similar.known(session, self.settings, ref):
+                return similar.of_listing(session, listing_id, zoo=zoo, limit=limit)
+        with self.database.write() as session:
+            jobs = similar.submit(session, self.settings, ref)
+        ids = [job_id for each in jobs.values() for job_id in each]
+        self._work(jobs, "fingerprinting", lambda session: catalogs.show(session, ids))
+        with self.database.read() as session:
+            return similar.of_job(session, ids[0], zoo=zoo, limit=limit)
+
     def findings(self, audit_id: str) -> list[dict[str, Any]]:
         """Return every finding of an audit, the largest first."""
         wanted = findings.Filter(audit_id=uuid.UUID(audit_id))
@@ -176,6 +221,20 @@ class InProcess:
                         f"{self.settings.data_dir / 'worker.log'} says why."
                     )
                 time.sleep(_POLL_S)
+
+
+def _together(shown: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the state and progress of several indexes as one."""
+    states = {each["state"] for each in shown}
+    progress = [each["progress"] for each in shown]
+    return {
+        "state": State.SUCCEEDED if states <= FINAL else State.RUNNING,
+        "progress": {
+            "done": sum(each["done"] for each in progress),
+            "total": sum(each["total"] for each in progress),
+            "message": next((each["message"] for each in progress if each["message"]), None),
+        },
+    }
 
 
 def _all(find: Callable[[str | None], dict[str, Any]]) -> list[dict[str, Any]]:

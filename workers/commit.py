@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
-from app.db import audits, comparisons, datasets, jobs, listings
+from app.db import audits, comparisons, datasets, fingerprints, jobs, listings
 from app.db.tables import Artifact, Comparison, Measurement
 from app.domain import answer
 from app.domain.ids import new_id
@@ -16,7 +16,7 @@ from app.domain.policies import Dimension
 from app.domain.states import FailureClass, JobKind, State
 from workers import environment
 from workers.failures import AttemptFailedError
-from workers.preparation import measured
+from workers.preparation import measured, structure_key
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from app.db.jobs import Claim
     from app.db.tables import Job
     from workers.preparation import Work
+
+
+_CANCELLED = {
+    "class": "usage",
+    "code": "cancelled",
+    "message": "The reading of the zoo's catalog was cancelled; ask for the index again.",
+}
 
 
 def measurement(session: Session, claim: Claim, work: Work, result: dict[str, Any], files: dict[str, str]) -> None:
@@ -61,7 +68,22 @@ def measurement(session: Session, claim: Claim, work: Work, result: dict[str, An
     )
     session.add(row)
     session.flush()
+    if claim.kind == JobKind.STRUCTURE:
+        keep_structure(session, claim, row)
     jobs.succeed(session, claim, measurement_id=row.id)
+
+
+def keep_structure(session: Session, claim: Claim, row: Measurement) -> None:
+    """Store a measured structure for all listings that share it."""
+    values = row.values
+    fingerprints.keep(
+        session,
+        claim.payload["alike"],
+        subject=row.subject,
+        key=row.key,
+        found=fingerprints.Structured(values["fingerprint"], values["vector"], values["counts"]["nodes"]),
+        measurement_id=row.id,
+    )
 
 
 def _keep_artifact(session: Session, value: dict[str, Any]) -> None:
@@ -87,6 +109,26 @@ def expanded(session: Session, claim: Claim) -> None:
     """Expand an audit and end the job. Raises LeaseLostError."""
     jobs.take_to_finish(session, claim)
     audits.expand(session, uuid.UUID(claim.payload["audit_id"]))
+    jobs.succeed(session, claim)
+
+
+def indexed(session: Session, claim: Claim) -> None:
+    """Add the structure jobs of a zoo and end the job.
+
+    Raises LeaseLostError, and AttemptFailedError when the zoo's catalog could not be read.
+    """
+    jobs.take_to_finish(session, claim)
+    for catalog in jobs.needs(session, claim.id).values():
+        if catalog.state != State.SUCCEEDED:
+            raise AttemptFailedError.from_json(catalog.error or _CANCELLED)
+    fingerprints.expand(
+        session,
+        claim,
+        zoo=claim.payload["zoo"],
+        folder=claim.payload["folder"],
+        retry=claim.payload["retry"],
+        key_of=lambda subject: structure_key(subject.to_json()),
+    )
     jobs.succeed(session, claim)
 
 
@@ -160,11 +202,15 @@ def failed(session: Session, claim: Claim, error: AttemptFailedError, *, max_att
 
 
 def fail_owner(session: Session, kind: str, payload: dict[str, Any], error: dict[str, Any]) -> None:
-    """Fail the comparison or audit that a job of this kind would have ended."""
+    """Fail what a job of this kind would have ended: a comparison, an audit, the fingerprints of listings."""
     if kind == JobKind.COMPARE:
         comparisons.fail(session, uuid.UUID(payload["comparison_id"]), error)
     elif kind in {JobKind.EXPAND, JobKind.CONCLUDE}:
         audits.fail(session, uuid.UUID(payload["audit_id"]), error)
+    elif kind == JobKind.STRUCTURE:
+        subject = payload["listing"]
+        key = structure_key(subject) or ""
+        fingerprints.keep_error(session, payload["alike"], subject=subject["ref"], key=key, error=error)
 
 
 def cancelled(session: Session, claim: Claim) -> None:

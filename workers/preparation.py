@@ -35,6 +35,10 @@ AUDIT_PROOF_MACS = 10_000_000_000
 """Models up to this size are run for a proof within an audit, whose pairs are many; a comparison of its own runs all
 that the engine can."""
 
+_STRUCTURE = {"op": "structure", "protocol": PROTOCOL}
+_FILES = "onnx"
+"""The zoo that publishes files and no code to build them."""
+
 _BATCH = 32
 _LEAST_TIMED = 2
 
@@ -64,6 +68,7 @@ def prepare(session: Session, claim: Claim, files: FileStore) -> Work:
     kinds: dict[str, Callable[[Session, Claim, FileStore], Work]] = {
         JobKind.CATALOG: _catalog,
         JobKind.INSPECT: _inspect,
+        JobKind.STRUCTURE: _structure,
         JobKind.PREDICT: _predict,
         JobKind.LATENCY: _latency,
         JobKind.COMPARE: _compare,
@@ -99,7 +104,30 @@ def _inspect(session: Session, claim: Claim, files: FileStore) -> Work:
 
 
 def _is_light(subject: dict[str, Any]) -> bool:
-    return subject["zoo"] == "onnx" and subject["name"].startswith("light_")
+    return subject["zoo"] == _FILES and subject["name"].startswith("light_")
+
+
+def structure_key(subject: dict[str, Any]) -> str | None:
+    """Return the key of a subject's structure; None where its content may change behind the reference."""
+    if subject["zoo"] == FILE or subject["folder"] is not None:
+        return None
+    return measurement_key("structure", subject["ref"], _STRUCTURE)
+
+
+def _structure(session: Session, claim: Claim, files: FileStore) -> Work:
+    del session, files
+    subject = claim.payload["listing"]
+    key = structure_key(subject)
+    # Of a zoo of files the file is all there is; the others build a structure from their own code.
+    in_file = subject["zoo"] == _FILES and not _is_light(subject)
+    return Work(
+        subject["ref"],
+        {"subject": subject},
+        _STRUCTURE,
+        key or measurement_key("structure", f"{subject['ref']} {claim.id}", _STRUCTURE),
+        reusable=key is not None,
+        fetch=subject if in_file else None,
+    )
 
 
 def _predict(session: Session, claim: Claim, files: FileStore) -> Work:

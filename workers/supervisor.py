@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
+_WITHOUT_ENGINE: dict[str, Callable[[Session, Claim], None]] = {
+    JobKind.INDEX: commit.indexed,
+    JobKind.EXPAND: commit.expanded,
+    JobKind.CONCLUDE: commit.concluded,
+}
+"""Jobs that only read and write the database."""
+
 
 class Supervisor:
     """Claims and runs jobs, one at a time. Several may share a database and engines, each on its own thread.
@@ -91,13 +98,9 @@ class Supervisor:
 
     def _run(self, claim: Claim) -> None:
         with Lease(self._database, claim, lease_s=self._settings.lease_s, stop=self._stop) as lease:
-            if claim.kind == JobKind.EXPAND:
+            if store := _WITHOUT_ENGINE.get(claim.kind):
                 with self._database.write() as session:
-                    commit.expanded(session, claim)
-                return
-            if claim.kind == JobKind.CONCLUDE:
-                with self._database.write() as session:
-                    commit.concluded(session, claim)
+                    store(session, claim)
                 return
             with self._database.read() as session:
                 work = prepare(session, claim, self._files)
@@ -116,6 +119,8 @@ class Supervisor:
             if found is None:
                 return False
             jobs.take_to_finish(session, claim)
+            if claim.kind == JobKind.STRUCTURE:
+                commit.keep_structure(session, claim, found)
             jobs.succeed(session, claim, measurement_id=found.id)
         return True
 

@@ -1,4 +1,4 @@
-"""``/v1/zoos``, ``/v1/listings`` and ``/v1/policies``: what there is to compare, and by what."""
+"""``/v1/zoos``, their listings and indexes, and ``/v1/policies``: what there is to compare, and by what."""
 
 from datetime import datetime
 from typing import Any

@@ -313,11 +313,13 @@ def reached(job_ids: Sequence[uuid.UUID]) -> CTE:
 def released(session: Session, claim: Claim) -> dict[str, list[uuid.UUID]]:
     """Return by device the ready jobs that the end of this one may have set free.
 
-    Those that needed it, and, when it was part of an audit that it may have expanded, that audit's.
+    Those that needed it, and those that it added: an audit's when it has expanded one, a zoo's when it indexed one.
     """
     free: ColumnElement[bool] = exists().where(JobNeed.job_id == Job.id, JobNeed.needs_id == claim.id)
     if claim.kind == JobKind.EXPAND:
         free = or_(free, Job.audit_id == claim.audit_id)
+    if claim.kind == JobKind.INDEX:
+        free = or_(free, Job.id.in_(select(JobNeed.needs_id).where(JobNeed.job_id == claim.id)))
     found: dict[str, list[uuid.UUID]] = {}
     for job_id, device in session.execute(select(Job.id, Job.device).where(_ready(), free)):
         found.setdefault(device, []).append(job_id)

@@ -58,6 +58,11 @@ def get(session: Session, listing_id: uuid.UUID) -> Listing | None:
     return session.get(Listing, listing_id)
 
 
+def by_ref(session: Session, ref: str) -> Listing | None:
+    """Return the listing of a full reference, ``zoo:name@weights``."""
+    return session.scalar(select(Listing).where(Listing.ref == ref))
+
+
 def of_zoos(session: Session, zoos: Sequence[str]) -> list[Listing]:
     """Return the listings of these zoos that have an architecture key, in the order of their references."""
     statement = select(Listing).where(Listing.zoo.in_(zoos), Listing.architecture.is_not(None))

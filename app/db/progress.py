@@ -35,6 +35,13 @@ def progress(session: Session, roots: Sequence[uuid.UUID]) -> dict[str, Any]:
     return {"done": done or 0, "total": total, "message": None if current is None else _message(current)}
 
 
+def states(session: Session, roots: Sequence[uuid.UUID]) -> dict[State, int]:
+    """Return how many of these jobs and all that they need are in which state."""
+    reached = jobs.reached(roots)
+    counted = select(Job.state, func.count()).where(Job.id.in_(select(reached.c.id))).group_by(Job.state)
+    return {State(state): number for state, number in session.execute(counted)}
+
+
 def _message(job: Job) -> str:
     subject = (job.payload.get("listing") or {}).get("ref") or job.payload.get("zoo") or ""
     if job.state == State.QUEUED:

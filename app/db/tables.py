@@ -13,6 +13,7 @@ from sqlalchemy import (
     Dialect,
     ForeignKey,
     Index,
+    LargeBinary,
     MetaData,
     String,
     TypeDecorator,
@@ -107,6 +108,51 @@ class Listing(Base):
     claims: Mapped[list[Any]]
     licence: Mapped[str | None] = mapped_column(String(200))
     runtimes: Mapped[list[Any]]
+
+
+class Structure(Base):
+    """One canonical graph by its fingerprint, however many listings have it.
+
+    ``vector`` holds signed bytes, ``length`` its Euclidean length (``app.domain.similarity``); near vectors are near
+    architectures.
+    """
+
+    __tablename__ = "structures"
+
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+    length: Mapped[float]
+    nodes: Mapped[int]
+
+
+class Fingerprint(Base):
+    """Which structure a listing has, or why that could not be told.
+
+    ``subject`` is the reference that was built, which may be another weights tag of the same architecture. ``key``
+    identifies subject, protocol and package versions, as that of a measurement does.
+    """
+
+    __tablename__ = "fingerprints"
+    __table_args__ = (Index("ix_fingerprints_zoo_subject", "zoo", "subject"),)
+
+    listing_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("listings.id", ondelete="CASCADE"), primary_key=True)
+    zoo: Mapped[str] = mapped_column(String(100))
+    subject: Mapped[str] = mapped_column(String(500))
+    key: Mapped[str] = mapped_column(String(64))
+    fingerprint: Mapped[str | None] = mapped_column(ForeignKey("structures.fingerprint"), index=True)
+    measurement_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("measurements.id"))
+    error: Mapped[dict[str, Any] | None]
+    measured_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ZooIndex(Base):
+    """The job that last turned a zoo's catalog into structure jobs; it needs them, so that they are found from it."""
+
+    __tablename__ = "zoo_indexes"
+
+    zoo: Mapped[str] = mapped_column(String(100), primary_key=True)
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"))
+    requested_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Dataset(Base):

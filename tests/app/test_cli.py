@@ -67,6 +67,29 @@ def test_help_imports_nothing_heavy():
     assert not {"sqlalchemy", "fastapi", "celery", "alembic", "torch", "numpy"} & set(loaded)
 
 
+def test_the_twin_of_a_bare_file_is_found_in_an_indexed_zoo(zooaudit, tmp_path, environment):
+    sought = network(tmp_path / "a.onnx", 2)
+    environment["ZOOAUDIT_LOCAL_ZOOS"] = str(tmp_path)
+    names = {"twin": 2, "sister": 1, "broken": None}
+    for name, stride in names.items():
+        if stride:
+            network(tmp_path / f"{name}.onnx", stride)
+        else:
+            (tmp_path / f"{name}.onnx").write_bytes(b"no model at all")
+    entry = '[models.{0}]\nframework = "onnx"\nweights = {{ v1 = "{0}.onnx" }}\ninput = {{ height = 16, width = 16 }}\n'
+    (tmp_path / "zoo.toml").write_text('name = "mine"\n' + "".join(entry.format(name) for name in names))
+    called = zooaudit("index", "--zoo", "mine", "--json")
+    assert called.returncode == 0, called.stderr
+    (index,) = json.loads(called.stdout)
+    assert (index["indexed"], index["failed"]) == (2, 1)
+    (failed,) = index["not_indexed"]
+    assert failed["built"] == "mine:broken@v1"
+    assert "no ONNX" in failed["error"]["message"]
+    found = json.loads(zooaudit("similar", sought, "--json").stdout)
+    assert [(item["name"], item["same_structure"]) for item in found["items"]] == [("twin", True), ("sister", False)]
+    assert "mine:twin" in zooaudit("similar", sought).stdout
+
+
 def test_compare_prints_one_json_document_and_a_table_of_the_same(zooaudit, tmp_path):
     a, b = network(tmp_path / "a.onnx", 1), network(tmp_path / "b.onnx", 2)
     called = zooaudit("compare", a, b, "--dimension", "architecture", "--json")

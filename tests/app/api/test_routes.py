@@ -248,3 +248,26 @@ def test_every_route_documents_its_problems(client):
                 assert content["application/problem+json"]["example"]["status"] == int(code)
     for request in ("ComparisonRequest", "AuditRequest", "DatasetRequest"):
         assert document["components"]["schemas"][request]["examples"]
+
+
+def test_a_zoo_is_indexed_over_rest_and_joined_while_under_way(client):
+    reply = client.post("/v1/zoos/timm/index")
+    assert reply.status_code == 202, reply.text
+    where = reply.headers["Location"]
+    assert reply.json()["state"] == "queued"
+    assert client.post("/v1/zoos/timm/index").json()["requested_at"] >= reply.json()["requested_at"]
+    shown = client.get(where).json()
+    assert (shown["zoo"], shown["progress"]["total"], shown["failures"]) == ("timm", 2, {})
+    assert client.get(f"{where}/failures").json() == {"items": [], "next_cursor": None}
+    assert client.post(f"{where}/cancel").json()["state"] == "cancelled"
+    assert "zooaudit index --zoo keras" in problem(client.get("/v1/zoos/keras/index"), 404, "not-indexed")
+    assert "Did you mean timm" in problem(client.post("/v1/zoos/tim/index"), 422, "unknown-zoo")
+
+
+def test_the_nearest_of_a_listing_over_rest(client, database):
+    catalog(database, "timm", "resnet50")
+    listing = client.get("/v1/listings").json()["items"][0]
+    where = f"/v1/listings/{listing['id']}/similar"
+    assert "/v1/zoos/timm/index" in problem(client.get(where), 409, "not-indexed")
+    problem(client.get(where, params={"limit": 0}), 422, "malformed-request")
+    problem(client.get(f"/v1/listings/{uuid.uuid4()}/similar"), 404, "not-found")

@@ -1,11 +1,13 @@
-"""``structure``: the canonical graph of one listing without its weights, and what it counts. Downloads nothing."""
+"""``structure``: fingerprint, vector and counts of one listing without its weights. Downloads nothing."""
 
 from __future__ import annotations
 
-import json
+import resource
+import time
 from typing import TYPE_CHECKING, Any
 
 from workers.engine.graph.canonical import canonicalise
+from workers.engine.graph.embedding import vector
 from workers.engine.graph.export import structure_of
 from workers.engine.graph.passes.rewriting import AbsentValueError
 from workers.engine.operations.subjects import open_subject
@@ -26,14 +28,16 @@ def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
     """Give the structure of ``{"subject"}``: what ``inspect`` says of the graph, and no artifact.
 
     ``weights`` is ``absent`` when the large parameters never had memory, ``random`` when the zoo or the model needs
-    some, ``published`` for a file. File: ``graph`` (canonical, JSON).
+    some, ``published`` for a file. ``vector`` is ``embedding.vector``'s. ``cost`` is what this took, the time of
+    starting the engine left out: ``seconds``, ``processor_seconds`` and the process's ``peak_bytes`` of memory.
     """
+    del scratch
+    started, spent = time.monotonic(), time.process_time()
     zoo, listing = open_subject(request["subject"])
     progress(0, _STEPS, f"building {listing.ref} without weights")
     found = zoo.structure(listing)
     progress(1, _STEPS, f"normalising the graph of {listing.ref}")
     graph = graph_of(zoo, listing, found)
-    (scratch / "graph.json").write_text(json.dumps(graph.to_json()), encoding="utf-8")
     counts = graph.counts
     return Result(
         {
@@ -44,9 +48,14 @@ def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
             "buffers": counts["buffers"] if found.buffers is None else found.buffers,
             "counts": counts,
             "fingerprint": graph.fingerprint,
+            "vector": vector(graph),
             "notes": found.notes,
-        },
-        {"graph": "graph.json"},
+            "cost": {
+                "seconds": time.monotonic() - started,
+                "processor_seconds": time.process_time() - spent,
+                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            },
+        }
     )
 
 

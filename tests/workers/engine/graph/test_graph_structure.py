@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from workers.engine.graph.canonical import canonicalise
 from workers.engine.graph.compare import compare
+from workers.engine.graph.embedding import DIMENSIONS
 from workers.engine.graph.export import export_module, export_structure
 from workers.engine.graph.passes import rewriting as rw
 from workers.engine.operations import find
@@ -130,7 +131,9 @@ def test_operation_structure_needs_no_weights(zoo: str, name: str, weights: str,
     result = find("structure")({"subject": subject}, tmp_path, lambda *_: None)
     found = result.result
     assert (found["weights"], found["parameters"], found["counts"]["parameters"]) == ("absent", expected, expected)
-    assert json.loads((tmp_path / "graph.json").read_text())["fingerprint"] == found["fingerprint"]
+    assert len(found["vector"]) == DIMENSIONS
+    assert found["cost"]["processor_seconds"] > 0
+    assert found["cost"]["peak_bytes"] > 2**27
     assert found["listing"]["ref"] == subject["ref"]
 
 
