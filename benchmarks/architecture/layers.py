@@ -42,7 +42,7 @@ class TextEncoder(torch.nn.Module):
 
 
 class Sampler(torch.nn.Module):
-    """A small network with one of each activation, pool and normalisation, for quick tests."""
+    """A small network with one of each activation, pool, normalisation and view, for quick tests."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,10 @@ class Sampler(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Class scores [n, 10] of pictures [n, 3, h, w]."""
-        x = torch.nn.functional.max_pool2d(torch.relu(self.stem(x)), 3, stride=2, ceil_mode=True)
+        x = torch.relu(self.stem(x))
+        left, right = x.chunk(2, 1)
+        x = torch.cat([right, left], 1).unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)[:, :, 1:]
+        x = torch.nn.functional.max_pool2d(x, 3, stride=2, ceil_mode=True)
         for place in range(0, len(self.layers), 3):
             before = x
             for layer in self.layers[place : place + 3]:

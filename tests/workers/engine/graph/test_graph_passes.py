@@ -284,6 +284,19 @@ case("Einstein summation", products.einsum_to_matmul,
 case("split", shapes.split_to_slices,
      image("a, b = Split<axis=1>(x, sizes) c = Relu(a) d = Sigmoid(b) y = Concat<axis=1>(d, c)"),
      {"Split": 0, "Slice": 2}, sizes=i64(1, 3))  # fmt: skip
+case("elements that follow each other", shapes.gather_to_slice,
+     image("y = Gather<axis=2>(x, places)", "1,4,3,8"), {"Gather": 0, "Slice": 1}, places=i64(-6, 3, 4))  # fmt: skip
+case("query, key and value of one product", products.divide_product,
+     "g (float[1,6,8] x) => (float[1,2,6,4] y) { m = MatMul(x, k) p = Add(m, b) r = Reshape(p, s) "
+     "t = Transpose<perm=[2,0,3,1,4]>(r) q = Gather<axis=0>(t, zero) j = Gather<axis=0>(t, one) "
+     "v = Gather<axis=0>(t, two) e = Mul(q, j) y = Sub(e, v) }",
+     {"MatMul": 3, "Gather": 0, "Transpose": 3}, k=w(8, 24), b=w(24), s=i64(1, 6, 3, 2, 4), zero=np.asarray(0),
+     one=np.asarray(1), two=np.asarray(-1))  # fmt: skip
+case("interleaved heads", products.divide_product,
+     "g (float[6,8] x) => (float[6,2,4] y) { m = Gemm<transB=1>(x, k, b) r = Reshape(m, s) "
+     "q = Slice(r, zero, four, last) j = Slice(r, four, eight, last) y = Sub(q, j) }",
+     {"Gemm": 2, "Slice": 0}, k=w(16, 8), b=w(16), s=i64(6, 2, 8), zero=i64(0), four=i64(4), eight=i64(8),
+     last=i64(2))  # fmt: skip
 
 
 def all_passes() -> set[str]:
@@ -349,6 +362,14 @@ REFUSED = {
         inference.remove_no_ops,
         image("y = Dropout(x, ratio, training)"),
         {"ratio": f32(0.5), "training": np.asarray(True)},  # noqa: FBT003  (a tensor's element)
+    ),
+    "columns that one reader takes all of": (
+        products.divide_product,
+        (
+            "g (float[6,8] x) => (float[6,8] y) { m = MatMul(x, k) q = Slice(m, zero, half, last) "
+            "j = Slice(m, half, all, last) c = Concat<axis=1>(j, q) y = Add(c, m) }"
+        ),
+        {"k": w(8, 8), "zero": i64(0), "half": i64(4), "all": i64(8), "last": i64(1)},
     ),
     "sum over another number": (
         arithmetic.mean_of_sum,

@@ -55,6 +55,7 @@ STANDARD: Sequence[Pass] = (
     shapes.one_reshape,
     shapes.flatten_concat,
     shapes.split_to_slices,
+    shapes.gather_to_slice,
     products.einsum_to_matmul,
     linear.bias_into_conv,
     batch_norm.merge_scale_chain,
@@ -83,7 +84,7 @@ EXPORT: Sequence[Pass] = (
 )
 """What an exported file needs so that a runtime sees the layers that the model has."""
 
-FOLD: Sequence[Pass] = (batch_norm.fold_batch_norm, arithmetic.negative_terms)
+FOLD: Sequence[Pass] = (batch_norm.fold_batch_norm, arithmetic.negative_terms, products.divide_product)
 """What merges published parameters; runs after the counter."""
 
 MAX_ROUNDS = 64

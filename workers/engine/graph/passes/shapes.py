@@ -150,3 +150,25 @@ def split_to_slices(model: ir.Model) -> int:
             start += size
         changed += 1
     return changed
+
+
+def gather_to_slice(model: ir.Model) -> int:
+    """Write a Gather of elements that follow each other as a Slice; a Gather that drops its axis stays."""
+    changed = 0
+    for node in rw.nodes(model, "Gather"):
+        places, whole = rw.constant(node.inputs[1]), rw.shape_of(node.inputs[0])
+        shape = rw.shape_of(node.outputs[0])
+        if places is None or places.ndim != 1 or not places.size or whole is None or rw.is_constant(node.inputs[0]):
+            continue
+        axis = rw.attribute(node, "axis", 0) % len(whole)
+        start = int(places[0]) % whole[axis]
+        if not np.array_equal(places % whole[axis], np.arange(start, start + places.size)):
+            continue
+        bounds = [
+            rw.add_constant(model.graph, np.asarray([number], np.int64), name)
+            for number, name in ((start, "start"), (start + places.size, "end"), (axis, "axis"))
+        ]
+        part = rw.new_node(node, "Slice", [node.inputs[0], *bounds], shape=shape, merged=[node])
+        rw.replace(node.outputs[0], part)
+        changed += 1
+    return changed
