@@ -51,6 +51,8 @@ def test_single_changes_are_detected_located_and_not_multiplied(bases: list[Any]
     rng = random.Random(1)  # noqa: S311  (reproducible draws, no secret)
     found = [item for change in MUTATORS for base in bases for item in judged(base, change, rng, tmp_path)]
     assert {change for change, _ in found} == set(MUTATORS)
+    attention = [result for change, result in found if change in {"heads", "attention_scale", "mask"}]
+    assert {len(result.differences) for result in attention} == {1}
     assert sum(result.located for _, result in found) >= 0.99 * len(found)
     assert sum(len(result.differences) for _, result in found) <= 1.3 * len(found)
 
