@@ -65,6 +65,10 @@ check: lint ## Everything that CI checks besides the tests: style, types, import
 benchmark: digits ## Measure the steps of `make audit`
 	$(BIN)/python benchmarks/audit_steps.py
 
+.PHONY: benchmark-architecture
+benchmark-architecture: $(INSTALLED) ## Measure every figure of docs/architecture-diff.md (hours; QUICK=1: minutes)
+	$(BIN)/python benchmarks/architecture.py $(if $(QUICK),--quick)
+
 .PHONY: clean
 clean: ## Remove the environment, the measured results and the trained digits
 	rm -rf .venv .zooaudit examples/digits/*/weights

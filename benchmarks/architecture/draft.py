@@ -13,7 +13,18 @@ from onnx import TensorProto, helper, numpy_helper
 from workers.engine.graph.passes.rewriting import SOURCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import random
+    from collections.abc import Callable, Iterable
+
+    Array = np.ndarray[Any, Any]
+    Elements = Callable[[Callable[[str], Array]], Array]
+    """Elements of a weight, computed from those of other weights by name."""
+
+    Mutator = Callable[["Draft", random.Random], "tuple[str, ...] | None"]
+    """Makes one change at a random place; returns the names of the nodes there, or None where it cannot."""
+
+    Rewriter = Callable[["Draft", onnx.NodeProto, random.Random], bool]
+    """Writes one node, or the whole file, otherwise; returns whether it could."""
 
 Shape = tuple[int, ...]
 EAGER = 4096
@@ -26,6 +37,7 @@ class Draft:
         self.proto = copy.deepcopy(proto)
         self.graph = self.proto.graph
         self._serial = 0
+        self.elements: dict[str, Elements] = {}
         self.shapes: dict[str, Shape] = {}
         self.integers: set[str] = set()
         for value in (*self.graph.value_info, *self.graph.input, *self.graph.output):
@@ -60,7 +72,7 @@ class Draft:
         """Shape of an activation or a weight; empty when it is not known."""
         return tuple(self.weights[name].dims) if name in self.weights else self.shapes.get(name, ())
 
-    def array(self, name: str) -> np.ndarray[Any, Any] | None:
+    def array(self, name: str) -> Array | None:
         """Elements of a small constant, else None."""
         tensor = self.weights.get(name)
         if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
@@ -79,18 +91,22 @@ class Draft:
         self.weights[tensor.name] = self.graph.initializer[-1]
         return tensor.name
 
-    def weight(self, shape: Iterable[int]) -> str:
-        """Add a weight of this shape: ones when small, without bytes when large."""
-        dims = tuple(shape)
+    def weight(self, shape: Iterable[int], elements: Elements | None = None) -> str:
+        """Add a weight of this shape, without bytes when large.
+
+        ``elements`` says what it holds when the model is run; a weight that only has to differ from all others, in a
+        mutant, is drawn then.
+        """
+        dims = tuple(int(size) for size in shape)
         if int(np.prod(dims)) <= EAGER:
-            return self.constant(np.ones(dims))
-        tensor = TensorProto(name=self.name("weight"), dims=dims, data_type=TensorProto.FLOAT)
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", "absent"), ("offset", "0"), ("length", str(4 * int(np.prod(dims))))):
-            tensor.external_data.add(key=key, value=value)
-        self.graph.initializer.append(tensor)
-        self.weights[tensor.name] = self.graph.initializer[-1]
-        return tensor.name
+            name = self.constant(np.random.default_rng(self._serial).uniform(0.5, 1.5, dims))
+        else:
+            name = self.name("weight")
+            self.graph.initializer.append(absent(name, dims))
+            self.weights[name] = self.graph.initializer[-1]
+        if elements is not None:
+            self.elements[name] = elements
+        return name
 
     def node(
         self, op: str, inputs: list[str], output: str | None = None, shape: Shape | None = None, **attributes: Any
@@ -143,6 +159,14 @@ class Draft:
         return found
 
 
+def absent(name: str, dims: Shape) -> TensorProto:
+    """Return a float32 tensor with a shape and no bytes."""
+    tensor = TensorProto(name=name, dims=dims, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", "absent"), ("offset", "0"), ("length", str(4 * int(np.prod(dims))))):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     """Value of an attribute, lists as lists."""
     for item in node.attribute:
@@ -150,6 +174,22 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
             value = helper.get_attribute_value(item)
             return list(value) if not isinstance(value, bytes | int | float) else value
     return default
+
+
+def choose(rng: random.Random, nodes: list[onnx.NodeProto]) -> onnx.NodeProto | None:
+    """Draw one of the nodes; None when there is none."""
+    return rng.choice(nodes) if nodes else None
+
+
+def window(draft: Draft, node: onnx.NodeProto) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Kernel, pads, strides and dilations of a convolution or pool, defaults written out."""
+    kernel = attribute(node, "kernel_shape") or list(draft.shape(node.input[1])[2:])
+    return (
+        kernel,
+        attribute(node, "pads") or [0] * (2 * len(kernel)),
+        attribute(node, "strides") or [1] * len(kernel),
+        attribute(node, "dilations") or [1] * len(kernel),
+    )
 
 
 def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from architecture.draft import prepared
+from architecture.proof import Reference
+from architecture.weights import draw_small
 from workers.engine.graph.canonical import CanonicalGraph, canonicalise
 from workers.engine.graph.compare import compare
+from workers.engine.protocol import SubjectError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Base:
-    """One base network: its prepared ONNX model and its canonical graph."""
+    """One base network: its prepared ONNX model, its canonical graph, and the values of one run."""
 
     name: str
     proto: onnx.ModelProto
     canonical: CanonicalGraph
+    reference: Reference
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,29 @@ class Judged:
 
 
 def load(name: str, path: Path) -> Base:
-    """Read a base network from an ONNX file; its nodes get unique names."""
+    """Read a base network from an ONNX file and run it once; its nodes get unique names.
+
+    The values of that run are kept beside the file.
+    """
     proto = prepared(onnx.load(path, load_external_data=False))
-    return Base(name, proto, canonical(proto, path))
+    draw_small(proto)
+    return Base(name, proto, canonical(proto, path), Reference(proto, path.with_suffix(".npz")))
 
 
 def canonical(proto: onnx.ModelProto, path: Path) -> CanonicalGraph:
     """Canonical graph of a model, by way of a file at ``path``."""
     path.write_bytes(proto.SerializeToString())
     return canonicalise(path)
+
+
+def differences(base: Base, proto: onnx.ModelProto, path: Path) -> list[dict[str, Any]]:
+    """Compare a rewrite with its base; a rewrite that is refused differs in structure, with the reason."""
+    try:
+        graph = canonical(proto, path)
+    except SubjectError as error:
+        refused = {"node": str(error), "value": error.code}
+        return [{"kind": "refused", "attribute": None, "severity": "structural", "a": None, "b": refused}]
+    return compare(base.canonical, graph)["differences"]
 
 
 def judge(base: Base, mutant: Mutant, path: Path) -> Judged:

@@ -173,3 +173,10 @@ def test_whole_pipeline_keeps_the_function(build_model: Any, save_model: Any, ru
     (actual,) = run_model(ir.to_proto(model), transpose=last)
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(expected, actual, rtol=1e-5, atol=1e-5)
+
+
+def test_scales_of_a_resize_give_its_shape(build_model: Any, save_model: Any) -> None:
+    graph = 'g (float[1,4,8,8] x) => (float[1,4,16,16] y) { r = Relu(x) z = Resize<mode="linear">(r, , s) y = Relu(z) }'
+    model = build_model(graph, s=np.asarray([1, 1, 2, 2], np.float32))
+    shapes = {node.op: node.shape for node in canonicalise(save_model(model)).nodes}
+    assert shapes["Resize"] == (1, 4, 16, 16)

@@ -13,6 +13,7 @@ import pytest
 from workers.engine.graph import passes
 from workers.engine.graph.passes import (
     activations,
+    arithmetic,
     batch_norm,
     constants,
     inference,
@@ -21,6 +22,7 @@ from workers.engine.graph.passes import (
     linear,
     normalisation,
     pooling,
+    products,
     shapes,
 )
 from workers.engine.graph.passes import rewriting as rw
@@ -261,6 +263,40 @@ case("mixed layouts meet channels first", layout.push_transposes,
      {"Transpose": 3, "Add": 1})  # fmt: skip
 case("maximum over the whole map", pooling.global_pool, image("y = ReduceMax(x, axes)", "1,4,1,1"),
      {"ReduceMax": 0, "GlobalMaxPool": 1}, axes=i64(2, 3))  # fmt: skip
+case("difference to a constant", arithmetic.negative_terms, image("a = Sub(x, v) y = Sub(a, half)"),
+     {"Sub": 0, "Add": 2}, v=w(8), half=f32(0.5))  # fmt: skip
+case("difference to a negative", arithmetic.negative_terms,
+     image("s = Sigmoid(x) n = Neg(s) a = Sub(x, n) r = Relu(x) m = Mul(minus, r) y = Add(m, a)"),
+     {"Neg": 0, "Mul": 0, "Add": 1, "Sub": 1}, minus=f32(-1))  # fmt: skip
+case("product with a reciprocal", arithmetic.reciprocal_factor,
+     image("e = Exp(x) i = Reciprocal(e) y = Mul(i, x)"), {"Reciprocal": 0, "Mul": 0, "Div": 1})  # fmt: skip
+case("square", arithmetic.square, image("y = Pow(x, two)"), {"Pow": 0, "Mul": 1}, two=f32(2))
+case("sum over the number", arithmetic.mean_of_sum,
+     image("s = ReduceSum(x, axes) a = Div(s, n) t = ReduceSum<keepdims=0>(x, axes) b = Mul(t, i) y = Add(a, b)",
+           "1,4,4,8"),
+     {"ReduceSum": 0, "ReduceMean": 2}, axes=i64(2), n=f32(8), i=f32(1 / 8))  # fmt: skip
+case("gate repeated over the picture", arithmetic.broadcast_operand,
+     image("g = GlobalAveragePool(x) e = Expand(g, whole) a = Mul(x, e) t = Tile(g, times) y = Add(a, t)"),
+     {"Expand": 0, "Tile": 0}, whole=i64(1, 4, 8, 8), times=i64(1, 1, 8, 8))  # fmt: skip
+case("Einstein summation", products.einsum_to_matmul,
+     image('a = Einsum<equation="abij, abkj -> abik">(x, x) y = Einsum<equation="naij,jo->noai">(a, k)', "1,3,4,8"),
+     {"Einsum": 0, "MatMul": 2, "Transpose": 2}, k=w(8, 3))  # fmt: skip
+case("split", shapes.split_to_slices,
+     image("a, b = Split<axis=1>(x, sizes) c = Relu(a) d = Sigmoid(b) y = Concat<axis=1>(d, c)"),
+     {"Split": 0, "Slice": 2}, sizes=i64(1, 3))  # fmt: skip
+case("elements that follow each other", shapes.gather_to_slice,
+     image("y = Gather<axis=2>(x, places)", "1,4,3,8"), {"Gather": 0, "Slice": 1}, places=i64(-6, 3, 4))  # fmt: skip
+case("query, key and value of one product", products.divide_product,
+     "g (float[1,6,8] x) => (float[1,2,6,4] y) { m = MatMul(x, k) p = Add(m, b) r = Reshape(p, s) "
+     "t = Transpose<perm=[2,0,3,1,4]>(r) q = Gather<axis=0>(t, zero) j = Gather<axis=0>(t, one) "
+     "v = Gather<axis=0>(t, two) e = Mul(q, j) y = Sub(e, v) }",
+     {"MatMul": 3, "Gather": 0, "Transpose": 3}, k=w(8, 24), b=w(24), s=i64(1, 6, 3, 2, 4), zero=np.asarray(0),
+     one=np.asarray(1), two=np.asarray(-1))  # fmt: skip
+case("interleaved heads", products.divide_product,
+     "g (float[6,8] x) => (float[6,2,4] y) { m = Gemm<transB=1>(x, k, b) r = Reshape(m, s) "
+     "q = Slice(r, zero, four, last) j = Slice(r, four, eight, last) y = Sub(q, j) }",
+     {"Gemm": 2, "Slice": 0}, k=w(16, 8), b=w(16), s=i64(6, 2, 8), zero=i64(0), four=i64(4), eight=i64(8),
+     last=i64(2))  # fmt: skip
 
 
 def all_passes() -> set[str]:
@@ -326,6 +362,29 @@ REFUSED = {
         inference.remove_no_ops,
         image("y = Dropout(x, ratio, training)"),
         {"ratio": f32(0.5), "training": np.asarray(True)},  # noqa: FBT003  (a tensor's element)
+    ),
+    "columns that one reader takes all of": (
+        products.divide_product,
+        (
+            "g (float[6,8] x) => (float[6,8] y) { m = MatMul(x, k) q = Slice(m, zero, half, last) "
+            "j = Slice(m, half, all, last) c = Concat<axis=1>(j, q) y = Add(c, m) }"
+        ),
+        {"k": w(8, 8), "zero": i64(0), "half": i64(4), "all": i64(8), "last": i64(1)},
+    ),
+    "sum over another number": (
+        arithmetic.mean_of_sum,
+        image("s = ReduceSum(x, axes) y = Div(s, n)", "1,4,1,8"),
+        {"axes": i64(2), "n": f32(7)},
+    ),
+    "repeated elements": (
+        arithmetic.broadcast_operand,
+        image("t = Tile(x, times) y = Relu(t)", "1,4,16,8"),
+        {"times": i64(1, 1, 2, 1)},
+    ),
+    "trace of a product": (
+        products.einsum_to_matmul,
+        image('y = Einsum<equation="abij,abjk->ab">(x, x)', "1,4"),
+        {},
     ),
     "tanh approximation, no erf": (
         activations.gelu,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from workers.engine.graph.passes import (
     activations,
+    arithmetic,
     batch_norm,
     constants,
     inference,
@@ -18,6 +19,7 @@ from workers.engine.graph.passes import (
     linear,
     normalisation,
     pooling,
+    products,
     shapes,
 )
 from workers.engine.graph.passes import rewriting as rw
@@ -52,11 +54,18 @@ STANDARD: Sequence[Pass] = (
     shapes.push_reshape,
     shapes.one_reshape,
     shapes.flatten_concat,
+    shapes.split_to_slices,
+    shapes.gather_to_slice,
+    products.einsum_to_matmul,
     linear.bias_into_conv,
     batch_norm.merge_scale_chain,
     linear.matmul_to_gemm,
     linear.normalise_gemm,
     linear.conv_head_to_gemm,
+    arithmetic.broadcast_operand,
+    arithmetic.square,
+    arithmetic.reciprocal_factor,
+    arithmetic.mean_of_sum,
     activations.clip_spellings,
     activations.sigmoid,
     activations.hard_sigmoid,
@@ -75,7 +84,7 @@ EXPORT: Sequence[Pass] = (
 )
 """What an exported file needs so that a runtime sees the layers that the model has."""
 
-FOLD: Sequence[Pass] = (batch_norm.fold_batch_norm,)
+FOLD: Sequence[Pass] = (batch_norm.fold_batch_norm, arithmetic.negative_terms, products.divide_product)
 """What merges published parameters; runs after the counter."""
 
 MAX_ROUNDS = 64

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _VISIBLE_ELEMENTS = 256
-"""Constants up to this many elements are shown to the inference: starts, ends and sizes decide shapes."""
+"""Constants up to this many elements are shown to the inference: starts, ends, sizes and scales decide shapes."""
 
 
 def infer_shapes(model: ir.Model) -> bool:
@@ -72,4 +72,5 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
 def _visible(value: ir.Value) -> bool:
     if value.const_value is None or value.const_value.size > _VISIBLE_ELEMENTS:
         return False
-    return value.const_value.dtype.is_integer() or value.const_value.size == 1
+    scales = any(use.node.op_type in ("Resize", "Upsample") for use in value.uses())
+    return scales or value.const_value.dtype.is_integer() or value.const_value.size == 1

@@ -128,3 +128,47 @@ def _place(reader: ir.Node) -> int | None:
         return None
     place = rw.constant(reader.inputs[1])
     return None if place is None else int(place.reshape(()))
+
+
+def split_to_slices(model: ir.Model) -> int:
+    """Write a Split as one Slice for each part that is read."""
+    changed = 0
+    for node in rw.nodes(model, "Split"):
+        whole, parts = rw.shape_of(node.inputs[0]), [rw.shape_of(output) for output in node.outputs]
+        if whole is None or any(part is None for part in parts) or any(out.is_graph_output() for out in node.outputs):
+            continue
+        axis, start = rw.attribute(node, "axis", 0) % len(whole), 0
+        for output, part in zip(node.outputs, parts, strict=True):
+            size = (part or whole)[axis]
+            if output.uses():
+                bounds = [
+                    rw.add_constant(model.graph, np.asarray([number], np.int64), name)
+                    for number, name in ((start, "start"), (start + size, "end"), (axis, "axis"))
+                ]
+                merged = [node] if start == 0 else []
+                rw.replace(output, rw.new_node(node, "Slice", [node.inputs[0], *bounds], shape=part, merged=merged))
+            start += size
+        changed += 1
+    return changed
+
+
+def gather_to_slice(model: ir.Model) -> int:
+    """Write a Gather of elements that follow each other as a Slice; a Gather that drops its axis stays."""
+    changed = 0
+    for node in rw.nodes(model, "Gather"):
+        places, whole = rw.constant(node.inputs[1]), rw.shape_of(node.inputs[0])
+        shape = rw.shape_of(node.outputs[0])
+        if places is None or places.ndim != 1 or not places.size or whole is None or rw.is_constant(node.inputs[0]):
+            continue
+        axis = rw.attribute(node, "axis", 0) % len(whole)
+        start = int(places[0]) % whole[axis]
+        if not np.array_equal(places % whole[axis], np.arange(start, start + places.size)):
+            continue
+        bounds = [
+            rw.add_constant(model.graph, np.asarray([number], np.int64), name)
+            for number, name in ((start, "start"), (start + places.size, "end"), (axis, "axis"))
+        ]
+        part = rw.new_node(node, "Slice", [node.inputs[0], *bounds], shape=shape, merged=[node])
+        rw.replace(node.outputs[0], part)
+        changed += 1
+    return changed
