@@ -10,6 +10,7 @@ interrupted run goes on where it stopped. Prints total and median time, peak mem
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -75,6 +76,7 @@ class Child:
         self.deadline = time.monotonic() + timeout
         self._timeout = timeout
         self.read = b""
+        gc.freeze()  # children share these pages until a collection would touch them
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
@@ -192,9 +194,9 @@ def main() -> None:
         lines = chosen.out.read_text().splitlines(keepends=True)
         chosen.out.write_text("".join(line for line in lines if "error" not in json.loads(line)))
     template.preload()
-    from workers.engine.graph import capture  # noqa: PLC0415  (after the libraries)
+    from workers.engine.graph import shortcuts  # noqa: PLC0415  (after the libraries)
 
-    capture.prepare()
+    shortcuts.prepare()
     warm_up()
     work = []
     for zoo in chosen.zoo or ZOOS:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
+from workers.engine.graph import shortcuts
 from workers.engine.graph.canonical import canonicalise
 from workers.engine.graph.compare import compare
 from workers.engine.graph.export import export_module, export_structure
@@ -82,7 +83,24 @@ class _Windows(torch.nn.Module):
         return torch.nn.functional.scaled_dot_product_attention(y, y * 0.5, y + 1)
 
 
-@pytest.mark.parametrize("module", [_Shared(), _Private(), _Windows()], ids=lambda module: type(module).__name__)
+class _Standardised(torch.nn.Module):
+    """Weights normalised by a batch-norm without statistics, and operators that only a rewrite lets through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(4, 3, 3, 3))
+        self.gain = torch.nn.Parameter(torch.rand(4) + 0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = self.weight.reshape(1, 4, -1)
+        norm = torch.nn.functional.batch_norm(flat, None, None, weight=self.gain, training=True, momentum=0.0)
+        return torch.nn.functional.conv2d(x, norm.reshape_as(self.weight)).square().to(x.device)
+
+
+MODULES = (_Shared(), _Private(), _Windows(), _Standardised())
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: type(module).__name__)
 def test_lowered_program_computes_the_same(module: torch.nn.Module, tmp_path: Path) -> None:
     module.eval()
     path = tmp_path / "model.onnx"
@@ -91,7 +109,34 @@ def test_lowered_program_computes_the_same(module: torch.nn.Module, tmp_path: Pa
     session = onnxruntime.InferenceSession(path)
     (found,) = session.run(None, {session.get_inputs()[0].name: given})
     with torch.no_grad():
-        np.testing.assert_allclose(found, module(torch.from_numpy(given)).numpy(), atol=1e-5)
+        np.testing.assert_allclose(found, module(torch.from_numpy(given)).numpy(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shortcut", shortcuts.SHORTCUTS, ids=lambda shortcut: shortcut.__name__)
+def test_without_a_shortcut_the_graph_is_the_same(shortcut: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def moved() -> Any:
+        raise AttributeError
+
+    swift = export_structure(lambda: timm_model("resnet18"), (1, 3, 64, 64))
+    left = tuple(moved if each is shortcut else each for each in shortcuts.SHORTCUTS)
+    monkeypatch.setattr(shortcuts, "SHORTCUTS", left)
+    assert export_structure(lambda: timm_model("resnet18"), (1, 3, 64, 64)).to_json() == swift.to_json()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenetv3_small_050",
+        pytest.param("swiftformer_xs", marks=pytest.mark.slow),  # mixed types
+        pytest.param("poolformerv2_s12", marks=pytest.mark.slow),  # squares
+        pytest.param("edgenext_xx_small", marks=pytest.mark.slow),  # positions computed from integers
+        pytest.param("resnetv2_50x1_bit", marks=pytest.mark.slow),  # standardised weights
+    ],
+)
+def test_without_any_shortcut_the_graph_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    swift = export_structure(lambda: timm_model(name), (1, 3, 224, 224))
+    monkeypatch.setattr(shortcuts, "SHORTCUTS", ())
+    assert export_structure(lambda: timm_model(name), (1, 3, 224, 224)).to_json() == swift.to_json()
 
 
 def test_large_weights_are_absent_and_what_decides_is_real() -> None:
