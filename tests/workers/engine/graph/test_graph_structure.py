@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import torchvision
 from torch._subclasses.fake_tensor import FakeTensor
 
 from workers.engine.graph import shortcuts
@@ -22,6 +23,7 @@ from workers.engine.operations import find
 from workers.engine.zoos.absent_weights import build_absent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -110,6 +112,45 @@ def test_lowered_program_computes_the_same(module: torch.nn.Module, tmp_path: Pa
     (found,) = session.run(None, {session.get_inputs()[0].name: given})
     with torch.no_grad():
         np.testing.assert_allclose(found, module(torch.from_numpy(given)).numpy(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(torchvision.models.shufflenet_v2_x0_5, id="shufflenet"),  # parts of a sequence
+        pytest.param(lambda: timm_model("edgenext_xx_small"), id="edgenext", marks=pytest.mark.slow),
+        pytest.param(lambda: timm_model("res2net50_26w_4s"), id="res2net", marks=pytest.mark.slow),
+        pytest.param(lambda: timm_model("swiftformer_xs"), id="swiftformer", marks=pytest.mark.slow),
+        pytest.param(lambda: timm_model("levit_128s"), id="levit", marks=pytest.mark.slow),
+    ],
+)
+def test_exported_file_loads_and_agrees_with_torch(build: Callable[[], torch.nn.Module], tmp_path: Path) -> None:
+    module = build().eval()
+    export_module(module, (1, 3, 224, 224), tmp_path / "model.onnx")
+    given = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (found,) = session.run(None, {session.get_inputs()[0].name: given})
+    with torch.no_grad():
+        expected = module(torch.from_numpy(given)).numpy()
+    assert np.sqrt(np.mean((found - expected) ** 2)) < 1e-5 * np.sqrt(np.mean(expected**2))
+
+
+class _Tiled(torch.nn.Module):
+    """Repeats and resizes a large weight: the shapes need the sizes, and no element of the weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.ones(1, 3, 40, 40))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.table.tile(1, 1, 2, 2) + torch.nn.functional.interpolate(self.table, size=(80, 80))
+
+
+def test_shapes_computed_from_an_absent_weight(tmp_path: Path) -> None:
+    absent = export_structure(_Tiled, (1, 3, 80, 80))
+    export_module(_Tiled(), (1, 3, 80, 80), tmp_path / "model.onnx")
+    assert absent.to_json() == canonicalise(tmp_path / "model.onnx").to_json()
+    assert {node.shape for node in absent.nodes} == {(1, 3, 80, 80)}
 
 
 @pytest.mark.parametrize("shortcut", shortcuts.SHORTCUTS, ids=lambda shortcut: shortcut.__name__)
