@@ -119,12 +119,19 @@ def _out_of_place(node: Node, order: dict[Node, int]) -> None:
 
 
 def _batch_norm(node: Node, signature: Any) -> None:
-    """Inference-mode batch-norm is the first of three results of the operator that the exporter translates."""
-    source, weight, bias, mean, variance, _, momentum, epsilon = node.args[:8]
+    """Batch-norm is the first of three results of the operators that the exporter translates.
+
+    One without moving statistics normalises weights (weight standardisation), in inference too.
+    """
+    source, weight, bias, mean, variance, training, momentum, epsilon = node.args[:8]
     value = node.meta["val"]
     with node.graph.inserting_before(node):
-        operator_ = _aten._native_batch_norm_legit_no_training.default  # noqa: SLF001  (its published name)
-        three = node.graph.call_function(operator_, (source, weight, bias, mean, variance, momentum, epsilon))
+        if training:
+            operator_ = _aten._native_batch_norm_legit.no_stats  # noqa: SLF001  (its published name)
+            three = node.graph.call_function(operator_, (source, weight, bias, True, momentum, epsilon))
+        else:
+            operator_ = _aten._native_batch_norm_legit_no_training.default  # noqa: SLF001  (likewise)
+            three = node.graph.call_function(operator_, (source, weight, bias, mean, variance, momentum, epsilon))
         first = node.graph.call_function(operator.getitem, (three, 0))
     first.meta = dict(node.meta)
     three.meta = dict(node.meta)
@@ -153,6 +160,11 @@ def _cast(node: Node, signature: Any) -> None:
     node.args, node.kwargs = (source, node.meta["val"].dtype), {}
 
 
+def _square(node: Node, _signature: Any) -> None:
+    node.target = _aten.pow.Tensor_Scalar
+    node.args, node.kwargs = (node.args[0], 2), {}
+
+
 def _same_shape(node: Node, _signature: Any) -> None:
     node.target = _aten.reshape.default
     node.args, node.kwargs = (node.args[0], list(node.meta["val"].shape)), {}
@@ -162,15 +174,26 @@ _REWRITES: dict[Any, Callable[[Node, Any], None]] = {
     _aten.batch_norm.default: _batch_norm,
     _aten.adaptive_avg_pool2d.default: _mean_pool,
     _aten.to.dtype: _cast,
+    _aten.to.device: _cast,
+    _aten.square.default: _square,
     _aten.reshape_as.default: _same_shape,
 }
 
+
+def _translated_batch_norm(node: Node) -> bool:
+    if len(node.args) < 8:  # noqa: PLR2004  (up to the epsilon)
+        return False
+    if node.args[5]:
+        return node.args[3] is None and node.args[4] is None
+    return all(item is not None for item in node.args[:5])
+
+
 _REWRITABLE: dict[Any, Callable[[Node], bool]] = {
-    _aten.batch_norm.default: lambda node: (
-        len(node.args) > 7 and node.args[5] is False and all(item is not None for item in node.args[:5])  # noqa: PLR2004
-    ),
+    _aten.batch_norm.default: _translated_batch_norm,
     _aten.adaptive_avg_pool2d.default: lambda node: list(node.args[1]) == [1, 1],
     _aten.to.dtype: lambda node: not node.users or node.args[0].op != "placeholder",
+    _aten.to.device: lambda node: not node.users or node.args[0].op != "placeholder",
+    _aten.square.default: lambda _: True,
     _aten.reshape_as.default: lambda _: True,
 }
 """When a rewrite applies; the second trace does the rest."""

@@ -223,6 +223,15 @@ case("equal parts of a split sequence, and a rest", shapes.split_sequences,
            "y = Concat<axis=1>(c, a)"),
      {"SplitToSequence": 0, "SequenceAt": 0, "Split": 1}, size=i64(3).reshape(()), zero=i64(0).reshape(()),
      one=i64(1).reshape(()))  # fmt: skip
+case("split by sizes", shapes.equal_parts,
+     image("a, b = Split<axis=1>(x, sizes) c = Relu(b) y = Concat<axis=1>(c, a)"),
+     {"Split": 1, "Concat": 1}, sizes=i64(2, 2))  # fmt: skip
+case("split by sizes, the last part smaller", shapes.equal_parts,
+     image("a, b, c = Split<axis=2>(x, sizes) d = Relu(b) y = Concat<axis=2>(d, a, c)"),
+     {"Split": 1, "Concat": 1}, sizes=i64(3, 3, 2))  # fmt: skip
+case("gather of everything in order", shapes.gather_in_order,
+     image("f = Reshape(x, flat) y = Gather<axis=0>(f, places)", "1,256"),
+     {"Gather": 0, "Reshape": 2}, flat=i64(-1), places=np.arange(256).reshape(1, 256))  # fmt: skip
 
 case("sigmoid written out", activations.sigmoid,
      image("n = Neg(x) e = Exp(n) t = Add(e, one) y = Div(one, t)"),

@@ -11,8 +11,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import torchvision
 from torch._subclasses.fake_tensor import FakeTensor
 
+from workers.engine.graph import shortcuts
 from workers.engine.graph.canonical import canonicalise
 from workers.engine.graph.compare import compare
 from workers.engine.graph.embedding import DIMENSIONS
@@ -22,6 +24,7 @@ from workers.engine.operations import find
 from workers.engine.zoos.absent_weights import build_absent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -83,7 +86,24 @@ class _Windows(torch.nn.Module):
         return torch.nn.functional.scaled_dot_product_attention(y, y * 0.5, y + 1)
 
 
-@pytest.mark.parametrize("module", [_Shared(), _Private(), _Windows()], ids=lambda module: type(module).__name__)
+class _Standardised(torch.nn.Module):
+    """Weights normalised by a batch-norm without statistics, and operators that only a rewrite lets through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(4, 3, 3, 3))
+        self.gain = torch.nn.Parameter(torch.rand(4) + 0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = self.weight.reshape(1, 4, -1)
+        norm = torch.nn.functional.batch_norm(flat, None, None, weight=self.gain, training=True, momentum=0.0)
+        return torch.nn.functional.conv2d(x, norm.reshape_as(self.weight)).square().to(x.device)
+
+
+MODULES = (_Shared(), _Private(), _Windows(), _Standardised())
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: type(module).__name__)
 def test_lowered_program_computes_the_same(module: torch.nn.Module, tmp_path: Path) -> None:
     module.eval()
     path = tmp_path / "model.onnx"
@@ -92,7 +112,73 @@ def test_lowered_program_computes_the_same(module: torch.nn.Module, tmp_path: Pa
     session = onnxruntime.InferenceSession(path)
     (found,) = session.run(None, {session.get_inputs()[0].name: given})
     with torch.no_grad():
-        np.testing.assert_allclose(found, module(torch.from_numpy(given)).numpy(), atol=1e-5)
+        np.testing.assert_allclose(found, module(torch.from_numpy(given)).numpy(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(torchvision.models.shufflenet_v2_x0_5, id="shufflenet"),  # parts of a sequence
+        pytest.param(lambda: timm_model("edgenext_xx_small"), id="edgenext", marks=pytest.mark.slow),
+        pytest.param(lambda: timm_model("res2net50_26w_4s"), id="res2net", marks=pytest.mark.slow),
+        pytest.param(lambda: timm_model("swiftformer_xs"), id="swiftformer", marks=pytest.mark.slow),
+        pytest.param(lambda: timm_model("levit_128s"), id="levit", marks=pytest.mark.slow),
+    ],
+)
+def test_exported_file_loads_and_agrees_with_torch(build: Callable[[], torch.nn.Module], tmp_path: Path) -> None:
+    module = build().eval()
+    export_module(module, (1, 3, 224, 224), tmp_path / "model.onnx")
+    given = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (found,) = session.run(None, {session.get_inputs()[0].name: given})
+    with torch.no_grad():
+        expected = module(torch.from_numpy(given)).numpy()
+    assert np.sqrt(np.mean((found - expected) ** 2)) < 1e-5 * np.sqrt(np.mean(expected**2))
+
+
+class _Tiled(torch.nn.Module):
+    """Repeats and resizes a large weight: the shapes need the sizes, and no element of the weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.ones(1, 3, 40, 40))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.table.tile(1, 1, 2, 2) + torch.nn.functional.interpolate(self.table, size=(80, 80))
+
+
+def test_shapes_computed_from_an_absent_weight(tmp_path: Path) -> None:
+    absent = export_structure(_Tiled, (1, 3, 80, 80))
+    export_module(_Tiled(), (1, 3, 80, 80), tmp_path / "model.onnx")
+    assert absent.to_json() == canonicalise(tmp_path / "model.onnx").to_json()
+    assert {node.shape for node in absent.nodes} == {(1, 3, 80, 80)}
+
+
+@pytest.mark.parametrize("shortcut", shortcuts.SHORTCUTS, ids=lambda shortcut: shortcut.__name__)
+def test_without_a_shortcut_the_graph_is_the_same(shortcut: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def moved() -> Any:
+        raise AttributeError
+
+    swift = export_structure(lambda: timm_model("resnet18"), (1, 3, 64, 64))
+    left = tuple(moved if each is shortcut else each for each in shortcuts.SHORTCUTS)
+    monkeypatch.setattr(shortcuts, "SHORTCUTS", left)
+    assert export_structure(lambda: timm_model("resnet18"), (1, 3, 64, 64)).to_json() == swift.to_json()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenetv3_small_050",
+        pytest.param("swiftformer_xs", marks=pytest.mark.slow),  # mixed types
+        pytest.param("poolformerv2_s12", marks=pytest.mark.slow),  # squares
+        pytest.param("edgenext_xx_small", marks=pytest.mark.slow),  # positions computed from integers
+        pytest.param("resnetv2_50x1_bit", marks=pytest.mark.slow),  # standardised weights
+    ],
+)
+def test_without_any_shortcut_the_graph_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    swift = export_structure(lambda: timm_model(name), (1, 3, 224, 224))
+    monkeypatch.setattr(shortcuts, "SHORTCUTS", ())
+    assert export_structure(lambda: timm_model(name), (1, 3, 224, 224)).to_json() == swift.to_json()
 
 
 def test_large_weights_are_absent_and_what_decides_is_real() -> None:

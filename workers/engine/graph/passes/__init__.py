@@ -51,6 +51,8 @@ STANDARD: Sequence[Pass] = (
     layout.push_transposes,
     layout.cancel_transposes,
     pooling.global_pool,
+    shapes.gather_in_order,
+    shapes.equal_parts,
     shapes.push_reshape,
     shapes.one_reshape,
     shapes.flatten_concat,

@@ -139,7 +139,7 @@ def _view(node: ir.Node) -> ir.Value | None:
 
 
 def _is_absent(value: ir.Value) -> bool:
-    """Whether the elements of a small constant are missing, because they were taken from an absent weight."""
+    """Whether the elements of a constant are missing, because they are those of an absent weight."""
     try:
         rw.numpy_of(value)
     except rw.AbsentValueError:
@@ -215,21 +215,20 @@ def _compute(node: ir.Node) -> ir.Value | None:
     if sum(value.const_value.size for value in given if value.const_value is not None) > _GENERIC_ELEMENTS:
         return None
     name = given[0].name or "constant"
-    try:
-        result = _evaluate(node, [rw.numpy_of(value) if value is not None else None for value in node.inputs])
-    except rw.AbsentValueError:
-        # Zeros in place of the missing elements give the result's shape and type; its elements are missing, too.
-        stand_ins = [_zeros(value) if value is not None else None for value in node.inputs]
-        result = _evaluate(node, stand_ins)
-        if result is None:
-            return None
+    missing = [value is not None and _is_absent(value) for value in node.inputs]
+    result = _evaluate(node, [_elements(*each) for each in zip(node.inputs, missing, strict=True)])
+    if result is None:
+        return None
+    if any(missing):
         return rw.add_absent(graph, result.shape, ir.DataType.from_numpy(result.dtype), name)
-    return None if result is None else rw.add_constant(graph, result, name)
+    return rw.add_constant(graph, result, name)
 
 
-def _zeros(value: ir.Value) -> Array:
-    dtype = value.dtype or ir.DataType.FLOAT
-    return np.zeros(rw.shape_of(value) or (), dtype.numpy())
+def _elements(value: ir.Value | None, missing: bool) -> Array | None:  # noqa: FBT001  (one of a pair)
+    """A constant's elements; zeros in place of missing ones give the result's shape and type."""
+    if value is None or not missing:
+        return None if value is None else rw.numpy_of(value)
+    return np.zeros(rw.shape_of(value) or (), (value.dtype or ir.DataType.FLOAT).numpy())
 
 
 def _evaluate(node: ir.Node, arrays: list[Array | None]) -> Array | None:
@@ -237,6 +236,9 @@ def _evaluate(node: ir.Node, arrays: list[Array | None]) -> Array | None:
     operands = [array for array in arrays if array is not None]
     if node.op_type == "Concat":
         return np.concatenate(operands, axis=rw.attribute(node, "axis"))
+    if node.op_type == "GatherND" and not rw.attribute(node, "batch_dims", 0):
+        # The reference implementation takes element by element, which is slow for a table of every pair of positions.
+        return np.asarray(operands[0][tuple(np.moveaxis(operands[1], -1, 0))])
     if node.op_type in _ARITHMETIC and np.issubdtype(operands[0].dtype, np.floating):
         with np.errstate(all="ignore"):  # the network would compute the same infinity
             result = _ARITHMETIC[node.op_type](*operands[:2])

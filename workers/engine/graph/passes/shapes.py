@@ -86,6 +86,39 @@ def flatten_concat(model: ir.Model) -> int:
     return changed
 
 
+def equal_parts(model: ir.Model) -> int:
+    """Write a Split whose sizes are those of n equal parts, the last of them perhaps smaller, by n alone."""
+    changed = 0
+    for node in rw.nodes(model, "Split"):
+        sizes = rw.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        if sizes is None or len(sizes) != len(node.outputs):
+            continue
+        size, count = -(-int(sizes.sum()) // len(sizes)), len(sizes)
+        if any(int(each) != size for each in sizes[:-1]) or not 0 < sizes[-1] <= size:
+            continue
+        node.resize_inputs(1)
+        node.attributes["num_outputs"] = ir.AttrInt64("num_outputs", count)
+        changed += 1
+    return changed
+
+
+def gather_in_order(model: ir.Model) -> int:
+    """Write a Gather of all elements of a flat value, in order, as a Reshape (a contiguous ``as_strided``)."""
+    changed = 0
+    for node in rw.nodes(model, "Gather"):
+        source, shape = rw.shape_of(node.inputs[0]), rw.shape_of(node.outputs[0])
+        places = rw.constant(node.inputs[1])
+        if source is None or shape is None or places is None or len(source) != 1 or rw.is_constant(node.inputs[0]):
+            continue
+        if places.size != source[0] or not np.array_equal(places.reshape(-1), np.arange(source[0])):
+            continue
+        target = rw.add_constant(model.graph, np.asarray(shape, np.int64), "shape")
+        output = rw.new_node(node, "Reshape", [node.inputs[0], target], shape=shape, merged=[node])
+        rw.replace(node.outputs[0], output)
+        changed += 1
+    return changed
+
+
 def split_sequences(model: ir.Model) -> int:
     """Write a SplitToSequence of known sizes, each part taken by SequenceAt, as one Split."""
     changed = 0
@@ -101,6 +134,7 @@ def split_sequences(model: ir.Model) -> int:
         given = rw.add_constant(node.graph, np.asarray(sizes, np.int64), "sizes")
         split = ir.node("Split", [node.inputs[0], given], attributes={"axis": axis}, num_outputs=len(sizes))
         rw.absorb(split, node)
+        split.metadata_props.update(node.metadata_props)  # this pass runs before names are given
         node.graph.insert_before(node, split)
         for reader, place in zip(readers, places, strict=True):
             part = split.outputs[place]
