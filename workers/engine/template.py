@@ -33,6 +33,15 @@ PRELOADED = (
     "keras",
     "onnxscript",
     "torch.onnx",
+    # What the exporter imports at its first use, a fifth of a second's work.
+    "networkx",
+    "torch._functorch.aot_autograd",
+    "torch._inductor.codecache",
+    "torch.export._trace",
+    "torch.fx.passes._tensorify_python_scalars",
+    "torch.onnx._internal.exporter._compat",
+    "workers.engine.graph.lowering",
+    "workers.engine.zoos.torch_models",
     "workers.engine.operations.inspecting",
     "workers.engine.operations.structure",
     "workers.engine.operations.predict",
@@ -53,6 +62,10 @@ def preload() -> list[str]:
             importlib.import_module(name)
         except ImportError:
             missing.append(name)
+    if "torch.onnx" not in missing:
+        from workers.engine.graph import shortcuts
+
+        shortcuts.prepare()
     return missing
 
 
