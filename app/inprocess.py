@@ -19,7 +19,18 @@ from app.domain.states import FINAL, State
 from app.errors import ServiceError
 from app.queue import ring
 from app.render import progress_bar
-from app.services import audits, catalogs, comparisons, datasets, findings, indexes, listings, similar, zoos
+from app.services import (
+    audits,
+    catalogs,
+    comparisons,
+    datasets,
+    findings,
+    indexes,
+    listings,
+    predictions,
+    similar,
+    zoos,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -90,6 +101,19 @@ class InProcess:
         """Store a data set."""
         with self.database.write() as session:
             return datasets.add(session, request)
+
+    def predictions(self, *, dataset: str | None, model: str | None) -> list[dict[str, Any]]:
+        """Return every set of predictions, or those on a data set or of a model."""
+        with self.database.read() as session:
+            return _all(
+                lambda cursor: predictions.find(session, dataset=dataset, model=model, cursor=cursor, limit=_PAGE)
+            )
+
+    def import_predictions(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Submit an import of predictions, wait for its end, return it."""
+        with self.database.write() as session:
+            submitted = predictions.submit(session, self.settings, request)
+        return self._work(submitted.ring, "importing", lambda session: predictions.show_import(session, submitted.id))
 
     def compare(self, request: dict[str, Any]) -> dict[str, Any]:
         """Submit a comparison, wait for its end, return it."""

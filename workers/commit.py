@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
-from app.db import audits, comparisons, datasets, fingerprints, jobs, listings
+from app.db import audits, comparisons, datasets, fingerprints, jobs, listings, predictions
 from app.db.tables import Artifact, Comparison, Measurement
 from app.domain import answer
 from app.domain.ids import new_id
@@ -41,17 +41,27 @@ def measurement(session: Session, claim: Claim, work: Work, result: dict[str, An
     jobs.take_to_finish(session, claim)
     values = dict(result)
     network = values.pop("network", None)
-    artifact = work.artifact
+    artifact, dataset = work.artifact, None
     if claim.kind == JobKind.INSPECT:
         artifact = values["artifact"]["sha256"]
         _keep_artifact(session, values["artifact"])
     if claim.kind == JobKind.PREDICT:
-        datasets.fill(
+        dataset = datasets.fill(
             session,
             values["dataset"],
             items=values["items"],
             classes=values["classes"],
             digest=values["dataset_digest"],
+            labels_digest=values["labels_digest"],
+            label_space=values["label_space"],
+        )
+    if claim.kind == JobKind.IMPORT:
+        dataset = datasets.join(
+            session,
+            values["dataset"],
+            items=values["items"],
+            classes=values["classes"],
+            labels_digest=values["labels_digest"],
             label_space=values["label_space"],
         )
     row = Measurement(
@@ -70,6 +80,9 @@ def measurement(session: Session, claim: Claim, work: Work, result: dict[str, An
     session.flush()
     if claim.kind == JobKind.STRUCTURE:
         keep_structure(session, claim, row)
+    if dataset is not None:
+        ref, recorded = claim.payload["listing"]["ref"], claim.kind == JobKind.IMPORT
+        predictions.keep(session, ref=ref, dataset=dataset, recorded=recorded, measured=row)
     jobs.succeed(session, claim, measurement_id=row.id)
 
 
@@ -161,12 +174,20 @@ def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any])
             raise AttemptFailedError(FailureClass.USAGE, "nothing-measured", "No dimension was left to be measured.")
         raise AttemptFailedError.from_json(reason)
     sides = [
-        answer.Side(ref, measured(session, needed[f"{side}.inspect"]).values)
+        answer.Side(ref, _values(session, needed, f"{side}.inspect"), _values(session, needed, f"{side}.predict"))
         for side, ref in (("a", comparison.a_ref), ("b", comparison.b_ref))
     ]
     built = answer.build(*sides, measured=blocks, errors=errors, policy=scope.policy, asked=scope.dimensions)
     comparisons.succeed(session, comparison.id, built)
     jobs.succeed(session, claim)
+
+
+def _values(session: Session, needed: dict[str, Job], role: str) -> dict[str, Any] | None:
+    """Return what a needed job has measured, None where it was not needed or did not succeed."""
+    job = needed.get(role)
+    if job is None or job.measurement_id is None:
+        return None
+    return measured(session, job).values
 
 
 def _latency(session: Session, job: Job, comparison: Comparison) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from app.db import jobs
+from app.db import datasets, jobs, predictions
 from app.db.tables import Comparison, Measurement
 from app.domain.plan import Scope
 from app.domain.policies import Dimension
@@ -69,6 +69,7 @@ def prepare(session: Session, claim: Claim, files: FileStore) -> Work:
         JobKind.CATALOG: _catalog,
         JobKind.INSPECT: _inspect,
         JobKind.STRUCTURE: _structure,
+        JobKind.IMPORT: _import,
         JobKind.PREDICT: _predict,
         JobKind.LATENCY: _latency,
         JobKind.COMPARE: _compare,
@@ -127,6 +128,24 @@ def _structure(session: Session, claim: Claim, files: FileStore) -> Work:
         key or measurement_key("structure", f"{subject['ref']} {claim.id}", _STRUCTURE),
         reusable=key is not None,
         fetch=subject if in_file else None,
+    )
+
+
+def _import(session: Session, claim: Claim, files: FileStore) -> Work:
+    payload = claim.payload
+    dataset = datasets.by_name(session, payload["dataset"])
+    known = predictions.an_answer(session, dataset.id) if dataset is not None else None
+    protocol = {"op": "import", "protocol": PROTOCOL, "dataset": payload["dataset"], "path": payload["path"]}
+    return Work(
+        f"{payload['listing']['ref']} on {payload['dataset']}",
+        {
+            "path": payload["path"],
+            "dataset": payload["dataset"],
+            "label_space": payload["label_space"],
+            "known": None if known is None else str(files.path(known.files["predictions"])),
+        },
+        protocol,
+        measurement_key("import", str(claim.id), protocol),
     )
 
 
@@ -208,9 +227,9 @@ def _compare(session: Session, claim: Claim, files: FileStore) -> Work:
     errors: dict[str, Any] = {}
     sides: dict[str, dict[str, Any]] = {}
     for side in ("a", "b"):
-        inspected = measured(session, needed[f"{side}.inspect"])
         sides[side] = dict.fromkeys(("graph", "model", "predictions"))
-        if Dimension.ARCHITECTURE in asked:
+        if f"{side}.inspect" in needed and Dimension.ARCHITECTURE in asked:
+            inspected = measured(session, needed[f"{side}.inspect"])
             names = ("graph", "model") if _runs_proof(comparison, inspected) else ("graph",)
             sides[side] |= {name: str(files.path(inspected.files[name])) for name in names}
         if f"{side}.predict" in needed:

@@ -52,6 +52,8 @@ class JobKind(StrEnum):
     """Fingerprint the architecture of listings that share it, without their weights."""
     INSPECT = "inspect"
     """Load one listing; keep its artifact, canonical graph and counts."""
+    IMPORT = "import"
+    """Read predictions that another tool recorded."""
     PREDICT = "predict"
     """Run one listing over a data set; keep what it predicts."""
     LATENCY = "latency"

@@ -17,6 +17,7 @@ _MODULES = {
     "fetch": "fetch",
     "inspect": "inspecting",
     "structure": "structure",
+    "import": "importing",
     "predict": "predict",
     "latency": "timing",
     "compare": "compare",
