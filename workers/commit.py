@@ -11,7 +11,7 @@ from app.db import audits, comparisons, datasets, fingerprints, jobs, listings, 
 from app.db.tables import Artifact, Comparison, Measurement
 from app.domain import answer
 from app.domain.ids import new_id
-from app.domain.plan import Scope
+from app.domain.plan import Scope, predict_handle
 from app.domain.policies import Dimension
 from app.domain.states import FailureClass, JobKind, State
 from workers import environment
@@ -182,6 +182,27 @@ def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any])
     jobs.succeed(session, claim)
 
 
+def compared_many(session: Session, claim: Claim, result: dict[str, Any]) -> None:
+    """Judge pairs that were compared by their predictions alone, store them, and end the job. Raises LeaseLostError."""
+    jobs.take_to_finish(session, claim)
+    needed = jobs.needs(session, claim.id)
+    predicted: dict[str, dict[str, Any] | None] = {}
+    for each in claim.payload["comparison_ids"]:
+        comparison = session.get_one(Comparison, uuid.UUID(each))
+        if each in result["errors"]:
+            comparisons.fail(session, comparison.id, result["errors"][each])
+            continue
+        scope = Scope.from_json(comparison.scope)
+        for ref in (comparison.a_ref, comparison.b_ref):
+            if ref not in predicted:
+                predicted[ref] = _values(session, needed, predict_handle(ref))
+        sides = [answer.Side(ref, None, predicted[ref]) for ref in (comparison.a_ref, comparison.b_ref)]
+        blocks = {"accuracy": result["pairs"][each]}
+        built = answer.build(*sides, measured=blocks, errors=scope.errors, policy=scope.policy, asked=scope.dimensions)
+        comparisons.succeed(session, comparison.id, built)
+    jobs.succeed(session, claim)
+
+
 def _values(session: Session, needed: dict[str, Job], role: str) -> dict[str, Any] | None:
     """Return what a needed job has measured, None where it was not needed or did not succeed."""
     job = needed.get(role)
@@ -226,6 +247,9 @@ def fail_owner(session: Session, kind: str, payload: dict[str, Any], error: dict
     """Fail what a job of this kind would have ended: a comparison, an audit, the fingerprints of listings."""
     if kind == JobKind.COMPARE:
         comparisons.fail(session, uuid.UUID(payload["comparison_id"]), error)
+    elif kind == JobKind.COMPARE_MANY:
+        for each in payload["comparison_ids"]:
+            comparisons.fail(session, uuid.UUID(each), error)
     elif kind in {JobKind.EXPAND, JobKind.CONCLUDE}:
         audits.fail(session, uuid.UUID(payload["audit_id"]), error)
     elif kind == JobKind.STRUCTURE:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from app.db import datasets, jobs, predictions
 from app.db.tables import Comparison, Measurement
-from app.domain.plan import Scope
+from app.domain.plan import Scope, predict_handle
 from app.domain.policies import Dimension
 from app.domain.references import FILE, UNTRAINED
 from app.domain.states import FailureClass, JobKind, State
@@ -73,6 +73,7 @@ def prepare(session: Session, claim: Claim, files: FileStore) -> Work:
         JobKind.PREDICT: _predict,
         JobKind.LATENCY: _latency,
         JobKind.COMPARE: _compare,
+        JobKind.COMPARE_MANY: _compare_many,
     }
     return kinds[claim.kind](session, claim, files)
 
@@ -241,6 +242,19 @@ def _compare(session: Session, claim: Claim, files: FileStore) -> Work:
     wanted = any(sides["a"][name] and sides["b"][name] for name in ("graph", "predictions"))
     what = f"Comparing {comparison.a_ref} with {comparison.b_ref}"
     return Work(what, dict(sides) if wanted else None, errors=errors)
+
+
+def _compare_many(session: Session, claim: Claim, files: FileStore) -> Work:
+    wanted = [uuid.UUID(each) for each in claim.payload["comparison_ids"]]
+    rows = list(session.scalars(select(Comparison).where(Comparison.id.in_(wanted))))
+    needed = jobs.needs(session, claim.id)
+    refs = {ref for row in rows for ref in (row.a_ref, row.b_ref)}
+    answers = {ref: measured(session, needed[predict_handle(ref)]) for ref in sorted(refs)}
+    request = {
+        "files": {ref: str(files.path(answer.files["predictions"])) for ref, answer in answers.items()},
+        "pairs": [[str(row.id), row.a_ref, row.b_ref] for row in rows],
+    }
+    return Work(f"Comparing {len(rows)} pairs", request)
 
 
 def _runs_proof(comparison: Comparison, inspected: Measurement) -> bool:

@@ -170,6 +170,25 @@ def measurements(
     return jobs
 
 
+MANY = 100
+"""Pairs in one job where comparing is a matter of milliseconds."""
+
+
+def comparisons_of_predictions(comparison_ids: Sequence[str], refs: Collection[str]) -> list[JobSpec]:
+    """Return the jobs that compare pairs by predictions alone, after those under ``predict_handle`` of ``refs``."""
+    needs = {predict_handle(ref): predict_handle(ref) for ref in refs}
+    return [
+        JobSpec(
+            f"compare many {start}",
+            JobKind.COMPARE_MANY,
+            {"comparison_ids": list(comparison_ids[start : start + MANY])},
+            needs,
+            priority=3,
+        )
+        for start in range(0, len(comparison_ids), MANY)
+    ]
+
+
 def _loaded(subject: Subject, scope: Scope, imported: Collection[str]) -> bool:
     """Whether a listing has to be loaded at all: not for predictions that are there already."""
     only_accuracy = set(scope.dimensions) <= {Dimension.ACCURACY}

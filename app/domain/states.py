@@ -60,5 +60,7 @@ class JobKind(StrEnum):
     """Time the listings of one architecture key against each other."""
     COMPARE = "compare"
     """Compare two listings by what was measured; judge and store the findings."""
+    COMPARE_MANY = "compare_many"
+    """Compare pairs whose predictions are all there, many at a time."""
     CONCLUDE = "conclude"
     """Close an audit whose comparisons have all ended."""

@@ -21,6 +21,7 @@ _MODULES = {
     "predict": "predict",
     "latency": "timing",
     "compare": "compare",
+    "compare_many": "comparing_many",
 }
 
 
