@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
+from app.settings import Settings
+from workers.local import LocalWorker
 
 RECORDED = Path(__file__).parents[3] / "shared/data/imagenet-recorded"
 COUNTS = ("both_right", "a_only", "b_only", "both_wrong_same", "both_wrong_different")
@@ -68,8 +73,6 @@ def test_the_recorded_imagenet_pairs_come_out_as_they_are_known(zooaudit, tmp_pa
         words = (f"recorded:{pair['a']}", f"recorded:{pair['b']}", "--dimension", "accuracy")
         answer = json.loads(zooaudit("compare", *words, "--dataset", "imagenet-val", "--json").stdout)
         check(answer, pair)
-    from app.settings import Settings
-
     settings = Settings(data_dir=tmp_path / "data", database_url=None)
     with TestClient(create_app(settings)) as client:
         stored = client.get("/v1/comparisons").json()["items"]
@@ -145,3 +148,49 @@ def test_items_in_another_order_are_matched_by_their_ids(zooaudit, small):
     imported(zooaudit, "turned", turned)
     words = ("compare", "recorded:one", "recorded:turned", "--dataset", "letters", "--json")
     assert json.loads(zooaudit(*words).stdout)["accuracy"]["ledger"]["b_only"] == 50
+
+
+def test_an_audit_of_recorded_models_compares_every_pair_and_groups_what_is_alike(zooaudit, small):
+    for name, right in {"good": 180, "alike": 178, "bad": 90}.items():
+        imported(zooaudit, name, small(name, right))
+    audit = json.loads(zooaudit("audit", "--zoo", "recorded", "--dataset", "letters", "--json").stdout)
+    assert audit["summary"]["comparisons"] == 3
+    groups = [[model["ref"] for model in group["models"]] for group in audit["summary"]["accuracy_groups"]]
+    assert groups == [["recorded:good", "recorded:alike"], ["recorded:bad"]]
+    tests = [item["details"] for item in audit["findings"] if item["metric"] == "top1"]
+    assert all(test["q_value"] >= test["p_value"] for test in tests)
+    refused = zooaudit("audit", "--zoo", "recorded", "--zoo", "timm", "--dataset", "letters", status=2)
+    assert "audited among themselves" in refused.stderr
+    few = zooaudit("audit", "--zoo", "recorded", "--dataset", "letters", "--model", "goo*", status=2)
+    assert "letters has predictions of recorded:alike, recorded:bad, recorded:good" in few.stderr
+
+
+def test_an_import_over_rest(settings, database, small):
+    with TestClient(create_app(settings)) as client:
+        request = {"model": "recorded:one", "dataset": "letters", "path": small("one", 150)}
+        reply = client.post("/v1/predictions/imports", json=request)
+        assert reply.status_code == 202, reply.text
+        where = reply.headers["Location"]
+        assert (reply.json()["state"], reply.json()["prediction"]) == ("queued", None)
+        work(LocalWorker(settings, database, slots=1), lambda: client.get(where).json()["state"] == "succeeded")
+        found = client.get(where).json()["prediction"]
+        assert (found["model"], found["items"], found["top1"], found["recorded"]) == ("recorded:one", 200, 0.75, True)
+        assert client.get("/v1/predictions", params={"dataset": "letters"}).json()["items"] == [found]
+        assert client.get("/v1/datasets/letters").json()["digest"] == found["items_digest"]
+        refused = client.post("/v1/predictions/imports", json=request | {"path": "one.npz"})
+        assert "not absolute" in refused.json()["detail"]
+        assert client.get(f"/v1/predictions/imports/{uuid.uuid4()}").status_code == 404
+
+
+def work(worker, until):
+    """Run a local worker until a condition holds."""
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 60
+        while not until():
+            assert time.monotonic() < deadline, "it did not happen in time"
+            time.sleep(0.05)
+    finally:
+        worker.stop.set()
+        thread.join()
