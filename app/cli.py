@@ -183,6 +183,21 @@ def similar(
         render.console().print(render_similar.similar(found))
 
 
+@cli.command()
+def claims(
+    architecture: Annotated[str, typer.Argument(help="Architecture key, e.g. resnet50.")], *, as_json: AsJson = False
+) -> None:
+    """Compare what zoos claim of models of one name with each other, and with what was measured."""
+    with _service() as service:
+        found = service.claims(architecture)
+    if as_json:
+        _print_json(found)
+    else:
+        from app import render, render_claims
+
+        render.console().print(render_claims.claims(found))
+
+
 @datasets.command("add")
 def datasets_add(
     name: Annotated[str, typer.Argument(help="Name to give to the data set.")],

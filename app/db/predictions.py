@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
@@ -12,8 +12,9 @@ from app.domain.ids import new_id
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
 
@@ -38,19 +39,29 @@ def keep(session: Session, *, ref: str, dataset: Dataset, recorded: bool, measur
 
 def imported(session: Session, dataset: str, refs: Iterable[str] | None = None) -> dict[str, Prediction]:
     """Return the latest imported predictions on a data set, by reference: of these models, or of all."""
-    age = func.row_number().over(
-        partition_by=Prediction.ref, order_by=(Prediction.created_at.desc(), Prediction.id.desc())
-    )
-    ranked = (
-        select(Prediction.id, age.label("age"))
-        .join(Dataset, Dataset.id == Prediction.dataset_id)
-        .where(Dataset.name == dataset, Prediction.recorded)
-    )
+    rows = _latest(Dataset.name == dataset, Prediction.recorded.is_(True))
     if refs is not None:
-        ranked = ranked.where(Prediction.ref.in_(list(refs)))
-    latest = ranked.subquery()
-    rows = select(Prediction).join(latest, latest.c.id == Prediction.id).where(latest.c.age == 1)
+        rows = rows.where(Prediction.ref.in_(list(refs)))
     return {row.ref: row for row in session.scalars(rows.order_by(Prediction.ref))}
+
+
+def latest(session: Session, refs: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the latest predictions of these models on each data set, by reference, as JSON; fractions."""
+    names = {dataset.id: dataset.name for dataset in session.scalars(select(Dataset))}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in session.scalars(_latest(Prediction.ref.in_(refs)).order_by(Prediction.ref, Prediction.created_at)):
+        shown = {"dataset": names[row.dataset_id], "recorded": row.recorded, "items": row.items}
+        found.setdefault(row.ref, []).append(shown | {"top1": row.top1, "top5": row.top5})
+    return found
+
+
+def _latest(*conditions: ColumnElement[bool]) -> Select[Prediction]:
+    """Return the statement for the latest row of each model and data set among those that meet the conditions."""
+    newest_first = (Prediction.created_at.desc(), Prediction.id.desc())
+    age = func.row_number().over(partition_by=(Prediction.ref, Prediction.dataset_id), order_by=newest_first)
+    ranked = select(Prediction.id, age.label("age")).join(Dataset, Dataset.id == Prediction.dataset_id)
+    ages = ranked.where(*conditions).subquery()
+    return select(Prediction).join(ages, ages.c.id == Prediction.id).where(ages.c.age == 1)
 
 
 def datasets_of(session: Session, ref: str) -> list[str]:
