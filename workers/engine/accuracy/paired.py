@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
+from workers.engine.accuracy import classes, confidence
 from workers.engine.accuracy.predictions import LABELS_ONLY, TOP
 from workers.engine.protocol import UsageError
 
@@ -122,7 +123,8 @@ def items_needed(discordant: float, margin: float) -> int:
 def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
     """Return the measured accuracy block of a comparison; differences are a - b, fractions.
 
-    ``top5`` is None when either side ranks fewer than five classes.
+    ``top5`` is None when either side ranks fewer than five classes; ``classes`` and ``confidence`` are those of
+    ``classes.told_apart`` and ``confidence.compare``.
 
     Raises:
         UsageError: when the two did not answer the same items.
@@ -140,6 +142,8 @@ def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
         "agreement_ci95": list(wilson_interval(agreed, n)),
         "ledger": counts,
         "discordant": (counts["a_only"] + counts["b_only"]) / n,
+        "classes": classes.told_apart(a.labels, a.right(1), b.right(1)),
+        "confidence": confidence.compare(a, b),
     }
 
 
