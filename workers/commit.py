@@ -174,7 +174,7 @@ def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any])
             raise AttemptFailedError(FailureClass.USAGE, "nothing-measured", "No dimension was left to be measured.")
         raise AttemptFailedError.from_json(reason)
     sides = [
-        answer.Side(ref, _values(session, needed, f"{side}.inspect"), _values(session, needed, f"{side}.predict"))
+        _side(session, ref, needed.get(f"{side}.inspect"), needed.get(f"{side}.predict"))
         for side, ref in (("a", comparison.a_ref), ("b", comparison.b_ref))
     ]
     built = answer.build(*sides, measured=blocks, errors=errors, policy=scope.policy, asked=scope.dimensions)
@@ -186,7 +186,7 @@ def compared_many(session: Session, claim: Claim, result: dict[str, Any]) -> Non
     """Judge pairs that were compared by their predictions alone, store them, and end the job. Raises LeaseLostError."""
     jobs.take_to_finish(session, claim)
     needed = jobs.needs(session, claim.id)
-    predicted: dict[str, dict[str, Any] | None] = {}
+    sides: dict[str, answer.Side] = {}
     for each in claim.payload["comparison_ids"]:
         comparison = session.get_one(Comparison, uuid.UUID(each))
         if each in result["errors"]:
@@ -194,18 +194,26 @@ def compared_many(session: Session, claim: Claim, result: dict[str, Any]) -> Non
             continue
         scope = Scope.from_json(comparison.scope)
         for ref in (comparison.a_ref, comparison.b_ref):
-            if ref not in predicted:
-                predicted[ref] = _values(session, needed, predict_handle(ref))
-        sides = [answer.Side(ref, None, predicted[ref]) for ref in (comparison.a_ref, comparison.b_ref)]
+            if ref not in sides:
+                sides[ref] = _side(session, ref, None, needed[predict_handle(ref)])
+        a, b = sides[comparison.a_ref], sides[comparison.b_ref]
         blocks = {"accuracy": result["pairs"][each]}
-        built = answer.build(*sides, measured=blocks, errors=scope.errors, policy=scope.policy, asked=scope.dimensions)
+        built = answer.build(a, b, measured=blocks, errors=scope.errors, policy=scope.policy, asked=scope.dimensions)
         comparisons.succeed(session, comparison.id, built)
     jobs.succeed(session, claim)
 
 
-def _values(session: Session, needed: dict[str, Job], role: str) -> dict[str, Any] | None:
+def _side(session: Session, ref: str, inspect: Job | None, predict: Job | None) -> answer.Side:
+    """Return one side with what was measured of it, and what its zoo claims."""
+    inspected, predicted = _values(session, inspect), _values(session, predict)
+    if inspected is not None:
+        return answer.Side(ref, inspected, predicted, inspected["listing"]["claims"])
+    listing = listings.by_ref(session, predict.payload["listing"]["ref"]) if predict else None
+    return answer.Side(ref, None, predicted, listing.claims if listing else ())
+
+
+def _values(session: Session, job: Job | None) -> dict[str, Any] | None:
     """Return what a needed job has measured, None where it was not needed or did not succeed."""
-    job = needed.get(role)
     if job is None or job.measurement_id is None:
         return None
     return measured(session, job).values

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from app.domain import claims
 from app.domain.policies import Dimension, Policy
 from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, judge_latency, verdict
 
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 class Side:
     """One side of a comparison: the reference asked for, and the values of its measurements, as far as it has any.
 
-    ``inspected`` is None for a model that is known by imported predictions alone.
+    ``inspected`` is None for a model that is known by imported predictions alone. ``claims`` are those of its listing.
     """
 
     ref: str
     inspected: dict[str, Any] | None
     predicted: dict[str, Any] | None = None
+    claims: Sequence[dict[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return this side as the contract has it. ``recorded`` says that its predictions were imported."""
@@ -33,7 +35,7 @@ class Side:
             "architecture": listing.get("architecture"),
             "artifact": self.inspected["artifact"] if self.inspected else None,
             "contract": listing.get("contract"),
-            "claims": listing.get("claims", []),
+            "claims": list(self.claims),
             "recorded": bool(provenance.get("recorded")),
         }
 
@@ -71,6 +73,9 @@ def build(
     wanted = {*asked, *(Dimension(name) for name in errors)}
     joint, reason = verdict(blocks, policy, wanted)
     found = findings(blocks, policy, wanted)
+    if accuracy := blocks[Dimension.ACCURACY]:
+        for name, side in (("a", a), ("b", b)):
+            found += claims.findings(name, side.ref, side.claims, accuracy, policy)
     result = {
         "verdict": joint,
         "reason": reason,

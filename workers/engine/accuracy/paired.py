@@ -151,9 +151,12 @@ def _metric(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> dict[str,
     n = right_a.size
     a_only = int(np.count_nonzero(right_a & ~right_b))
     b_only = int(np.count_nonzero(right_b & ~right_a))
+    hits_a, hits_b = int(np.count_nonzero(right_a)), int(np.count_nonzero(right_b))
     return {
-        "a": int(np.count_nonzero(right_a)) / n,
-        "b": int(np.count_nonzero(right_b)) / n,
+        "a": hits_a / n,
+        "b": hits_b / n,
+        "a_ci95": list(wilson_interval(hits_a, n)),
+        "b_ci95": list(wilson_interval(hits_b, n)),
         "difference": (a_only - b_only) / n,
         "ci90": list(tango_interval(a_only, b_only, n, 0.90)),
         "ci95": list(tango_interval(a_only, b_only, n, 0.95)),
