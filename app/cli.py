@@ -75,10 +75,14 @@ def compare(
     dataset: DatasetName = None,
     policy: PolicyName = "default",
     budget: Budget = "60s",
+    diagram: Annotated[
+        Path | None, typer.Option("--diagram", help="Also draw both graphs to this file: .svg, or .html.")
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Compare two models and say whether they are interchangeable."""
+    _check_diagram(diagram, dimension)
     request = {
         "a": a,
         "b": b,
@@ -89,14 +93,18 @@ def compare(
     }
     with _service() as service:
         answer = service.compare(request)
-    if as_json:
-        _print_json(answer)
-    if answer["state"] != "succeeded":
-        _fail((answer.get("error") or {}).get("message") or f"The comparison was {answer['state']}.")
-    if not as_json:
-        from app import render
+        if as_json:
+            _print_json(answer)
+        if answer["state"] != "succeeded":
+            _fail((answer.get("error") or {}).get("message") or f"The comparison was {answer['state']}.")
+        if not as_json:
+            from app import render
 
-        render.console().print(render.comparison(answer))
+            render.console().print(render.comparison(answer))
+        if diagram is not None:
+            from app import diagram as pictures
+
+            pictures.write(diagram, service.diagram(answer["id"]), answer)
 
 
 @cli.command()
@@ -296,6 +304,23 @@ def _service() -> InProcess:
     from app.settings import Settings
 
     return InProcess(Settings())
+
+
+def _check_diagram(path: Path | None, dimensions: Sequence[Dimension] | None) -> None:
+    """Refuse, before any work, what could not be drawn or written."""
+    if path is None:
+        return
+    from app.diagram import ENDINGS
+
+    if path.suffix.lower() not in ENDINGS:
+        raise typer.BadParameter(f"{path} ends in neither {' nor '.join(ENDINGS)}; the ending says what to write.")
+    if dimensions and Dimension.ARCHITECTURE not in dimensions:
+        raise typer.BadParameter("--diagram draws architectures; add --dimension architecture.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise typer.BadParameter(f"the folder of {path} does not exist; make it first.")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be written; choose another file.")
 
 
 def _policy(name: str) -> str | dict[str, Any]:

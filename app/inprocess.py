@@ -132,6 +132,11 @@ class InProcess:
             submitted = comparisons.submit(session, self.settings, request)
         return self._finish(submitted, "comparing", comparisons.show, comparisons.cancel)
 
+    def diagram(self, comparison_id: str) -> str:
+        """Return the picture of a comparison's two graphs, an SVG document."""
+        with self.database.read() as session:
+            return comparisons.diagram(session, self.settings, uuid.UUID(comparison_id))
+
     def audit(self, request: dict[str, Any]) -> dict[str, Any]:
         """Submit an audit, wait for its end, return it."""
         with self.database.write() as session:

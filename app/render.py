@@ -8,42 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
+from app import layers
 from app.errors import InvalidError
+from app.terminal import SIDES, WHAT, empty_table, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import RenderableType
-
-MOST_DIFFERENCES = 20
-"""Lines of an architecture's difference list before a person is sent to the JSON."""
+    from rich.table import Table
 
 _PAGE_WIDTH = 160
-_SIDES = "A, B"
-_WHAT = "what differs, A → B"
-
-_COLOURS = {
-    "interchangeable": "green",
-    "identical": "green",
-    "same_function": "green",
-    "equivalent": "green",
-    "same": "green",
-    "inside": "green",
-    "not_interchangeable": "red",
-    "different": "red",
-    "a_faster": "red",
-    "b_faster": "red",
-    "outside": "red",
-    "structural": "red",
-    "interface": "yellow",
-    "numeric": "yellow",
-    "inconclusive": "yellow",
-    "failed": "magenta",
-}
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -62,11 +40,6 @@ def write_html(renderable: RenderableType, path: Path) -> None:
         page.save_html(str(path))
     except OSError as error:
         raise InvalidError(f"The report cannot be written: {error}.") from error
-
-
-def word(value: str | None) -> Text:
-    """Return a verdict or severity in its colour."""
-    return Text("-" if value is None else value.replace("_", " "), style=_COLOURS.get(value or "", ""))
 
 
 def count(value: float | None) -> str:
@@ -92,18 +65,6 @@ def interval(value: Sequence[float] | None, shape: str = "{:.3f}") -> str:
 def signed_per_cent(value: float | None) -> str:
     """Return a signed fraction as per cent."""
     return "-" if value is None else f"{100 * value:+.2f} %"
-
-
-def empty_table(title: str, *columns: str) -> Table:
-    """Return a table without rows; a column named ``name>r`` is aligned to the right."""
-    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
-    for column in columns:
-        name, _, right = column.partition(">")
-        # References stay whole: a person copies them into the next command.
-        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name == _SIDES)
-        if name == _WHAT:
-            table.columns[-1].min_width = 28
-    return table
 
 
 def rows(values: Sequence[dict[str, Any]], columns: Sequence[str]) -> Table:
@@ -141,26 +102,10 @@ def _architecture(block: dict[str, Any]) -> list[RenderableType]:
             "-" if flops is None else f"{flops / 1e9:.3f}",
             count(row.get("nodes")),
         )
-    differences = block["differences"]
-    parts: list[RenderableType] = [counts, Text.assemble("verdict: ", word(block["verdict"]))]
-    if line := _proof(block.get("proof") or {}) or block.get("note"):
-        parts.append(Text(line, style="dim"))
-    if not differences:
-        return parts
-    listed = empty_table(f"{len(differences)} differences", "kind", "what", "A", "B", "severity")
-    for item in differences[:MOST_DIFFERENCES]:
-        repeats = item.get("repeats", 1)
-        listed.add_row(
-            f"{item['kind']} ×{repeats}" if repeats > 1 else item["kind"],
-            item.get("attribute") or "",
-            _end(item.get("a")),
-            _end(item.get("b")),
-            word(item["severity"]),
-        )
-    parts.append(listed)
-    if len(differences) > MOST_DIFFERENCES:
-        parts.append(Text(f"… and {len(differences) - MOST_DIFFERENCES} more; --json has all.", style="dim"))
-    return parts
+    verdict = Text.assemble("verdict: ", word(block["verdict"]))
+    line = _proof(block.get("proof") or {}) or block.get("note")
+    said = [Text(line, style="dim")] if line else []
+    return [counts, verdict, *said, *layers.differences(block), *layers.aligned(block)]
 
 
 def _proof(proof: dict[str, Any]) -> str | None:
@@ -174,13 +119,6 @@ def _proof(proof: dict[str, Any]) -> str | None:
     )
     first = proof.get("first_divergence")
     return f"{line}; first at {first['a']['node']} / {first['b']['node']}" if first else line
-
-
-def _end(end: dict[str, Any] | None) -> str:
-    if end is None:
-        return "-"
-    shown = "" if end.get("value") is None else f" {end['value']}"
-    return f"{end.get('op', '')}{shown}  ({end.get('node', '')})"
 
 
 def _accuracy(block: dict[str, Any]) -> list[RenderableType]:
@@ -263,11 +201,11 @@ def _ranked_architecture(found: list[dict[str, Any]], answers: dict[str, dict[st
     table = empty_table(
         f"Architecture: the {len(found)} largest discrepancies",
         "model",
-        _SIDES,
+        SIDES,
         "structural>r",
         "parameters>r",
         "GFLOPs>r",
-        _WHAT,
+        WHAT,
         "verdict",
     )
     for item in found:
@@ -278,7 +216,7 @@ def _ranked_architecture(found: list[dict[str, Any]], answers: dict[str, dict[st
             count(item["effect"]),
             _both(*(count(block[side].get("parameters")) for side in ("a", "b"))),
             _both(*(_giga(block[side].get("flops")) for side in ("a", "b"))),
-            "\n".join(first_differences(block["differences"])),
+            Text("\n".join(layers.first_differences(block["differences"]))),
             word(block["verdict"]),
         )
     return table
@@ -293,43 +231,11 @@ def _giga(value: float | None) -> str:
     return "-" if value is None else f"{value / 1e9:.3g}"
 
 
-def first_differences(differences: Sequence[dict[str, Any]], most: int = 3) -> list[str]:
-    """Say the gravest differences in a few words, alike ones counted together."""
-    counted: dict[str, int] = {}
-    for severity in ("structural", "interface", "numeric", "cosmetic"):
-        for item in differences:
-            if item["severity"] == severity:
-                words = _in_words(item)
-                counted[words] = counted.get(words, 0) + item.get("repeats", 1)
-    parts = [f"{number}× {words}" if number > 1 else words for words, number in list(counted.items())[:most]]
-    if len(counted) > most:
-        parts.append(f"and {len(counted) - most} more")
-    return parts
-
-
-def _in_words(item: dict[str, Any]) -> str:
-    a, b = item.get("a"), item.get("b")
-    if a and b:
-        if a.get("op") != b.get("op"):
-            return f"{a.get('op')} → {b.get('op')}"
-        what = item.get("attribute") or item["kind"]
-        return f"{a.get('op')} {what} {_brief(a.get('value'))} → {_brief(b.get('value'))}"
-    side = a or b or {}
-    return f"{side.get('op')} only in {'A' if a else 'B'}"
-
-
-def _brief(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    # A list whose numbers are all the same, such as a square kernel, needs only one of them.
-    if isinstance(value, list) and value and all(item == value[0] for item in value):
-        return str(value[0])
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
 def _ranked_accuracy(found: list[dict[str, Any]], _answers: dict[str, dict[str, Any]]) -> Table:
     table = empty_table(
         f"Accuracy: the {len(found)} largest discrepancies",
         "model",
-        _SIDES,
+        SIDES,
         "metric",
         "value>r",
         "A - B>r",
@@ -356,7 +262,7 @@ def _ranked_latency(found: list[dict[str, Any]], _answers: dict[str, dict[str, A
     table = empty_table(
         f"Latency: the {len(found)} largest discrepancies",
         "model",
-        _SIDES,
+        SIDES,
         "operating point",
         "median ms>r",
         "A / B>r",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from app.render import count, empty_table
+from app.render import count
+from app.terminal import empty_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -94,14 +94,16 @@ def main() -> None:
         "a tenth shorter": residual(NODES * 9 // 10, lambda number: number == 1),
         "nothing in common": other_operators(base),
     }
-    for name, other in cases.items():
-        seconds, found = best_of_three(lambda other=other: compare(fresh(base), fresh(other)))
-        places = sum(item["repeats"] * len(item.get("run", "1")) for item in found["differences"])
-        print(
-            f"diff of two graphs of {len(base.nodes)} nodes, {name:26} {seconds:6.2f} s"
-            f"  {len(found['differences'])} differences in {places} places"
-        )
     with tempfile.TemporaryDirectory() as folder:
+        picture = (Path(folder) / "diagram.svg", "A", "B")
+        for name, other in cases.items():
+            seconds, found = best_of_three(lambda other=other: compare(fresh(base), fresh(other)))
+            drawn, _ = best_of_three(lambda other=other: compare(fresh(base), fresh(other), None, picture))
+            places = sum(item["repeats"] * len(item.get("run", "1")) for item in found["differences"])
+            print(
+                f"diff of two graphs of {len(base.nodes)} nodes, {name:26} {seconds:6.2f} s, with the picture"
+                f" {drawn:6.2f} s  {len(found['differences'])} differences in {places} places"
+            )
         path = Path(folder) / "chain.onnx"
         for length in (10_000, 100_000):
             chain_file(length, path)

@@ -152,8 +152,8 @@ def concluded(session: Session, claim: Claim) -> None:
     jobs.succeed(session, claim)
 
 
-def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any]) -> None:
-    """Judge a comparison, store its answer and findings, and end the job.
+def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any], files: dict[str, str]) -> None:
+    """Judge a comparison, store its answer and findings, and end the job. ``files`` maps roles to SHA-256.
 
     Raises LeaseLostError, and AttemptFailedError when none of the dimensions asked for was measured.
     """
@@ -162,6 +162,8 @@ def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any])
     scope = Scope.from_json(comparison.scope)
     needed = jobs.needs(session, claim.id)
     blocks = {name: result.get(name) for name in ("architecture", "accuracy")}
+    if blocks["architecture"]:
+        blocks["architecture"]["diagram"] |= {"sha256": files.get("diagram")}
     errors = scope.errors | work.errors | result.get("errors", {})
     if Dimension.LATENCY in scope.dimensions:
         try:

@@ -10,6 +10,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from app.domain.storage import file_path
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,11 +22,12 @@ class FileStore:
     """The folder ``files`` of the data folder: ``ab/<sha256>``. Files are immutable once they have their name."""
 
     def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
         self._root = data_dir / "files"
 
     def path(self, sha256: str) -> Path:
         """Return where the file of a digest lies, whether or not it is there."""
-        return self._root / sha256[:2] / sha256
+        return file_path(self._data_dir, sha256)
 
     def put(self, source: Path) -> str:
         """Store a copy of a file; return its SHA-256 (hex).

@@ -228,7 +228,8 @@ def _compare(session: Session, claim: Claim, files: FileStore) -> Work:
     errors: dict[str, Any] = {}
     sides: dict[str, dict[str, Any]] = {}
     for side in ("a", "b"):
-        sides[side] = dict.fromkeys(("graph", "model", "predictions"))
+        sides[side] = {"ref": comparison.a_ref if side == "a" else comparison.b_ref}
+        sides[side] |= dict.fromkeys(("graph", "model", "predictions"))
         if f"{side}.inspect" in needed and Dimension.ARCHITECTURE in asked:
             inspected = measured(session, needed[f"{side}.inspect"])
             names = ("graph", "model") if _runs_proof(comparison, inspected) else ("graph",)

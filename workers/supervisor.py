@@ -143,7 +143,7 @@ class Supervisor:
         if claim.kind == JobKind.CATALOG:
             commit.catalog(session, claim, result)
         elif claim.kind == JobKind.COMPARE:
-            commit.compared(session, claim, work, result)
+            commit.compared(session, claim, work, result, files)
         elif claim.kind == JobKind.COMPARE_MANY:
             commit.compared_many(session, claim, result)
         else:

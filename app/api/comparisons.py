@@ -115,6 +115,18 @@ def show(comparison_id: UUID, session: Reading) -> dict[str, Any]:
     return comparisons.show(session, comparison_id)
 
 
+@router.get(
+    "/{comparison_id}/diagram",
+    response_class=Response,
+    responses={200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}}, **responses(404, 422)},
+)
+def diagram(comparison_id: UUID, session: Reading, settings: OfSettings) -> Response:
+    """Draw both graphs side by side with their differences coloured, as an SVG document."""
+    # Names in it come from models that strangers published: it may not load or run anything.
+    headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+    return Response(comparisons.diagram(session, settings, comparison_id), headers=headers, media_type="image/svg+xml")
+
+
 @router.post("/{comparison_id}/cancel", response_model=Comparison, responses=responses(404, 409, 422))
 def cancel(comparison_id: UUID, session: Writing) -> dict[str, Any]:
     """Cancel a comparison and the jobs that nothing else needs."""

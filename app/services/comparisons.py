@@ -11,6 +11,7 @@ from app.domain.ids import new_id
 from app.domain.numbers import finite
 from app.domain.policies import Dimension
 from app.domain.states import FINAL, State
+from app.domain.storage import file_path
 from app.errors import ConflictError, NotFoundError
 from app.services import findings as finding_service
 from app.services import recorded, scopes, subjects, zoos
@@ -94,6 +95,28 @@ def show(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
         "findings": [finding_service.to_json(finding) for finding in found],
         "progress": progress.progress(session, [job.id] if job else []),
     }
+
+
+def diagram(session: Session, settings: Settings, comparison_id: uuid.UUID) -> str:
+    """Return the picture of a comparison's two graphs, an SVG document.
+
+    Raises NotFoundError, with the reason, when there is no comparison or no picture of it.
+    """
+    comparison = _row(session, comparison_id)
+    state, _ = comparisons.shown(session, comparison)
+    found = ((comparison.result or {}).get("architecture") or {}).get("diagram") or {}
+    if state not in FINAL:
+        reason = f"it is {state}; ask again when it has ended"
+    elif found.get("left_out"):
+        reason = found["left_out"]
+    elif not found.get("sha256"):
+        reason = "its architecture was not compared; ask for a comparison with the dimension architecture"
+    else:
+        try:
+            return file_path(settings.data_dir, found["sha256"]).read_text(encoding="utf-8")
+        except OSError as error:
+            reason = f"its file cannot be read from the data folder ({error.strerror}); ask for the comparison again"
+    raise NotFoundError(f"Comparison {comparison_id} has no diagram: {reason}.", slug="no-diagram")
 
 
 def summary(session: Session, comparison: Comparison) -> dict[str, Any]:

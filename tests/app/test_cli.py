@@ -105,6 +105,44 @@ def test_compare_prints_one_json_document_and_a_table_of_the_same(zooaudit, tmp_
     assert "not interchangeable" in " ".join(shown.stdout.split())
 
 
+def test_compare_draws_both_graphs_to_a_file(zooaudit, tmp_path):
+    a, b = network(tmp_path / "a.onnx", 1), network(tmp_path / "b.onnx", 2)
+    for name in ("graphs.svg", "graphs.HTML"):
+        called = zooaudit("compare", a, b, "--dimension", "architecture", "--diagram", name, "--json")
+        assert called.returncode == 0, called.stderr
+        answer = json.loads(called.stdout)["architecture"]
+        assert answer["diagram"]["left_out"] is None
+        assert [row["kind"] for row in answer["aligned"]["rows"]].count("different") == 1
+        assert "1: strides 1×1 → 2×2" in (tmp_path / name).read_text()
+    assert (tmp_path / "graphs.svg").read_text().startswith("<svg ")
+    page = (tmp_path / "graphs.HTML").read_text()
+    assert page.startswith("<!doctype html>")
+    assert (tmp_path / "graphs.svg").read_text() in page
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--diagram", "graphs.png"], "ends in neither .svg nor .html"),
+        (["--diagram", "graphs"], "ends in neither .svg nor .html"),
+        (["--diagram", "absent/graphs.svg"], "make it first"),
+        (["--diagram", "file/graphs.svg"], "make it first"),
+        (["--diagram", "folder.svg"], "cannot be written"),
+        (["--diagram", "graphs.svg", "--dimension", "latency"], "add --dimension architecture"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_diagram_that_cannot_be_is_refused_before_any_work(zooaudit, tmp_path, words, said):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.svg").mkdir()
+    same = network(tmp_path / "a.onnx", 1)
+    called = zooaudit("compare", same, same, *words)
+    assert called.returncode == 2
+    assert said in " ".join(called.stderr.replace("│", " ").split())
+    assert "Traceback" not in called.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_model_is_interchangeable_with_itself(zooaudit, tmp_path):
     same = network(tmp_path / "a.onnx", 1)
     called = zooaudit("compare", same, same, "--budget", "10s", "--json")

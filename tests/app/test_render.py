@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from app import render
+from app import layers, render
 
 
 def _text(renderable):
@@ -67,7 +67,7 @@ def test_a_comparison_shows_every_number_with_its_interval(answer):
 
 def test_a_long_difference_list_is_cut_and_says_so(answer):
     shown = _text(render.comparison(answer))
-    assert shown.count("conv2_1x1") == render.MOST_DIFFERENCES
+    assert shown.count("conv2_1x1") == layers.MOST_DIFFERENCES
     assert "5 more" in shown
 
 
@@ -76,7 +76,7 @@ def test_a_dimension_that_could_not_be_measured_says_why(answer):
 
 
 def test_alike_differences_are_counted_together(answer):
-    assert render.first_differences(answer["architecture"]["differences"]) == ["25× Conv strides 1 → 2"]
+    assert layers.first_differences(answer["architecture"]["differences"]) == ["25× Conv strides 1 → 2"]
 
 
 def test_first_differences_name_the_gravest_first():
@@ -84,7 +84,7 @@ def test_first_differences_name_the_gravest_first():
         {"kind": "inserted", "severity": "cosmetic", "a": None, "b": {"op": "Identity", "value": None}},
         {"kind": "removed", "severity": "structural", "a": {"op": "LRN", "value": None}, "b": None},
     ]
-    assert render.first_differences(differences) == ["LRN only in A", "Identity only in B"]
+    assert layers.first_differences(differences) == ["LRN only in A", "Identity only in B"]
 
 
 def test_a_proof_is_one_line(answer):

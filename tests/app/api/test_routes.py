@@ -14,6 +14,7 @@ from app.domain.answer import Answer
 from app.domain.policies import Dimension
 from app.domain.verdicts import Finding, Place, Severity, Verdict
 from app.main import create_app
+from workers.files import FileStore
 
 EXAMPLES = Path(__file__).parents[3] / "examples/digits"
 PAIR = {"a": "torchvision:resnet50@none", "b": "timm:resnet50@none"}
@@ -102,6 +103,39 @@ def test_a_comparison_from_request_to_answer(client, database):
     for bad in ("dimension=accuracy", "zoo=keras", "verdict=inside", f"audit_id={uuid.uuid4()}"):
         assert client.get(f"/v1/findings?{bad}").json()["items"] == [], bad
     problem(client.post(f"{where}/cancel"), 409, "already-ended")
+
+
+def test_a_diagram_is_served_or_says_why_not(client, database, settings):
+    where = submit(client).headers["Location"]
+    named = uuid.UUID(where.rsplit("/", 1)[1])
+    said = problem(client.get(f"{where}/diagram"), 404, "no-diagram")
+    assert "it is queued" in said
+    problem(client.get(f"/v1/comparisons/{uuid.uuid4()}/diagram"), 404, "not-found")
+
+    def stored(architecture):
+        with database.write() as session:
+            session.execute(
+                update(Comparison)
+                .where(Comparison.id == named)
+                .values(state="succeeded", result={"architecture": architecture})
+            )
+
+    stored(None)
+    assert "was not compared" in problem(client.get(f"{where}/diagram"), 404, "no-diagram")
+    stored({"diagram": {"left_out": "it would have 900 parts", "sha256": None}})
+    assert "900 parts" in problem(client.get(f"{where}/diagram"), 404, "no-diagram")
+    picture = settings.data_dir.parent / "picture.svg"
+    picture.write_text('<svg xmlns="http://www.w3.org/2000/svg"><text>ä</text></svg>', encoding="utf-8")
+    files = FileStore(settings.data_dir)
+    digest = files.put(picture)
+    stored({"diagram": {"left_out": None, "sha256": digest}})
+    reply = client.get(f"{where}/diagram")
+    assert reply.status_code == 200
+    assert reply.headers["content-type"].startswith("image/svg+xml")
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    assert reply.content == picture.read_bytes()
+    files.path(digest).unlink()
+    assert "ask for the comparison again" in problem(client.get(f"{where}/diagram"), 404, "no-diagram")
 
 
 def test_a_lost_compare_job_is_shown_as_failed(client, database):

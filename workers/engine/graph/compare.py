@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from workers.engine.graph.align import align
 from workers.engine.graph.composites import fuse
 from workers.engine.graph.diff import Diff
+from workers.engine.graph.view import joint, rows, words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,23 +18,33 @@ _TOTALS = ("parameters", "buffers", "flops", "macs", "activations", "nodes")
 _ORDER = ("structural", "interface", "numeric", "cosmetic")
 
 
-def compare(a: CanonicalGraph, b: CanonicalGraph, models: tuple[Path, Path, Path] | None = None) -> dict[str, Any]:
-    """Return the architecture part of a comparison: verdict, totals of both sides, differences, proof.
+def compare(
+    a: CanonicalGraph,
+    b: CanonicalGraph,
+    models: tuple[Path, Path, Path] | None = None,
+    picture: tuple[Path, str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the architecture part of a comparison: verdict, totals, differences, aligned layers around them, proof.
 
     ``models`` are A's and B's ONNX files and a scratch folder. ``identical`` means equal fingerprints and no difference
     of any severity. ``same_function`` means interface, numeric or cosmetic differences alone, and that both were run
     and computed the same with the same weights (``prove.prove``). Everything else is ``different``; ``note`` says why
     where there is no structural difference. ``proof`` is null where there is nothing to prove: without files, or with a
     structural difference. Totals count the models as published; ``flops`` is twice ``macs``. The worst differences come
-    first, each severity in the order of the dataflow.
+    first, each severity in the order of the dataflow. ``picture`` is the SVG file to write, and the references of A and
+    B to write over it; ``diagram`` then says why there is none, if there is none.
     """
     fused_a, fused_b = fuse(a), fuse(b)
-    found = Diff(fused_a, fused_b, align(fused_a, fused_b)).differences()
+    alignment = align(fused_a, fused_b)
+    found = Diff(fused_a, fused_b, alignment).differences()
     same = a.fingerprint == b.fingerprint
     if not same and not any(item["severity"] in ("structural", "interface") for item in found):
-        found.append(_unexplained(a, b))
+        found.append(_unexplained(a, b) | {"at": [[_first_unlike(fused_a, fused_b)]]})
     found.sort(key=lambda item: _ORDER.index(item["severity"]))
     severities = {item["severity"] for item in found}
+    places = [item.pop("at") for item in found]
+    grave = [index for index, item in enumerate(found) if item["severity"] in ("structural", "interface")]
+    view = joint.sheet(fused_a, fused_b, alignment, places, grave)
     proof = None
     if models is not None and "structural" not in severities:
         from workers.engine.graph.prove import prove  # the runtimes take a while to import
@@ -41,15 +52,22 @@ def compare(a: CanonicalGraph, b: CanonicalGraph, models: tuple[Path, Path, Path
         exact = same and not found
         proof = prove(*models[:2], scratch=models[2], exact=exact, numeric="numeric" in severities)
     verdict, note = _verdict(severities, proof, same=same)
-    return {
+    answer = {
         "verdict": verdict,
         "a": {key: a.counts[key] for key in _TOTALS},
         "b": {key: b.counts[key] for key in _TOTALS},
         "fingerprints": {"a": a.fingerprint, "b": b.fingerprint},
-        "differences": found,
+        "differences": [item | {"text": words.difference_text(item)} for item in found],
+        "aligned": rows.aligned(view),
+        "diagram": None,
         "note": note,
         "proof": proof,
     }
+    if picture is not None:
+        from workers.engine.graph.view import drawing  # the layout library takes a while to import
+
+        answer["diagram"] = {"left_out": drawing.write(picture[0], view, answer, *picture[1:])}
+    return answer
 
 
 def _verdict(severities: set[str], proof: dict[str, Any] | None, *, same: bool) -> tuple[str, str | None]:
@@ -73,10 +91,8 @@ def _verdict(severities: set[str], proof: dict[str, Any] | None, *, same: bool) 
 
 def _unexplained(a: CanonicalGraph, b: CanonicalGraph) -> dict[str, Any]:
     """Name the first node whose past differs where no single difference was found; never silently the same."""
-    known = set(b.digests)
-    others = set(a.digests)
-    left = next((node for node in a.nodes if a.digests[node.id] not in known), a.nodes[a.outputs[0][0]])
-    right = next((node for node in b.nodes if b.digests[node.id] not in others), b.nodes[b.outputs[0][0]])
+    first = _first_unlike(a, b)
+    left, right = a.nodes[first[0]], b.nodes[first[1]]
     return {
         "kind": "rewired",
         "attribute": None,
@@ -84,3 +100,11 @@ def _unexplained(a: CanonicalGraph, b: CanonicalGraph) -> dict[str, Any]:
         "a": {"node": left.source, "op": left.op, "value": [a.nodes[source].source for source, _ in left.inputs]},
         "b": {"node": right.source, "op": right.op, "value": [b.nodes[source].source for source, _ in right.inputs]},
     }
+
+
+def _first_unlike(a: CanonicalGraph, b: CanonicalGraph) -> tuple[int, int]:
+    """Return each graph's first node whose past the other does not have; without one, the nodes of the outputs."""
+    known, others = set(b.digests), set(a.digests)
+    left = next((node.id for node in a.nodes if a.digests[node.id] not in known), a.outputs[0][0])
+    right = next((node.id for node in b.nodes if b.digests[node.id] not in others), b.outputs[0][0])
+    return left, right

@@ -44,7 +44,10 @@ class Diff:
         self.found: list[tuple[float, Difference]] = []
 
     def differences(self) -> list[Difference]:
-        """List the differences in the order of the dataflow; the same change in several places is written once."""
+        """List the differences in the order of the dataflow; the same change in several places is written once.
+
+        ``at`` holds the node ids (a, b) of each place, because names need not be unique.
+        """
         for left, right in self.alignment.pairs:
             self._pair(self.a.nodes[left], self.b.nodes[right])
         for side, graph, left_over in ((0, self.a, self.alignment.a_only), (1, self.b, self.alignment.b_only)):
@@ -70,6 +73,7 @@ class Diff:
                     "severity": severity,
                     "a": _side(a, values[0]),
                     "b": _side(b, values[1]),
+                    "at": [[(a.id if a is not None else None, b.id if b is not None else None)]],
                 },
             )
         )
@@ -234,6 +238,7 @@ class Diff:
             self._add(None, node, "inserted", None, severity, (None, node.attributes))
         if len(run) > 1:
             self.found[-1][1]["run"] = [{"node": item.source, "op": item.op} for item in run]
+            self.found[-1][1]["at"] = [[(item.id, None) if side == 0 else (None, item.id) for item in run]]
 
     def _outputs(self) -> None:
         """Outputs that come from nodes which do not correspond, though every node's own wiring agrees."""
@@ -282,6 +287,7 @@ def _group(differences: list[Difference]) -> list[Difference]:
         key = repr([difference["kind"], difference["attribute"], difference["severity"], *sides, run])
         if key in first:
             first[key]["repeats"] += 1
+            first[key]["at"] += difference["at"]
             first[key]["also"].append({side: difference[side] and difference[side]["node"] for side in "ab"})
         else:
             first[key] = {**difference, "repeats": 1, "also": []}

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 _SIDES = 2
 
+_PICTURE = "diagram.svg"
+
 
 def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
-    """Compare ``{"a": {"graph", "model", "predictions"}, "b": ...}``, file paths or null.
+    """Compare ``{"a": {"ref", "graph", "model", "predictions"}, "b": ...}``, file paths or null.
 
     ``model`` is the ONNX file that ``graph`` was read from; with both, models without a structural difference are run
     to prove that they compute the same. Returns ``{"architecture", "accuracy", "errors"}``, measured but not judged;
     null where a side has no file, or where the two cannot be compared: ``errors`` then says why, by dimension.
+    File: ``diagram`` (SVG of both graphs), unless ``architecture.diagram.left_out`` says why there is none.
     """
     progress(0, 1, "comparing")
     a, b = request["a"], request["b"]
@@ -32,13 +35,14 @@ def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
     if len(graphs) == _SIDES:
         models = [Path(side["model"]) for side in (a, b) if side.get("model")]
         proving = (models[0], models[1], scratch) if len(models) == _SIDES else None
-        result["architecture"] = compare(graphs[0], graphs[1], proving)
+        picture = (scratch / _PICTURE, a["ref"], b["ref"])
+        result["architecture"] = compare(graphs[0], graphs[1], proving, picture)
     if len(paths) == _SIDES:
         try:
             result["accuracy"] = _accuracy(*paths)
         except EngineError as error:  # what the graphs say stands all the same
             errors["accuracy"] = error.to_json()
-    return Result(result | {"errors": errors})
+    return Result(result | {"errors": errors}, {"diagram": _PICTURE} if (scratch / _PICTURE).exists() else {})
 
 
 def _graph(path: str) -> CanonicalGraph:

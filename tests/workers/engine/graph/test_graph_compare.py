@@ -73,6 +73,7 @@ def test_attribute(compared: Any) -> None:
         "b": {"node": "d2", "op": "Conv", "value": [2, 2]},
         "repeats": 1,
         "also": [],
+        "text": "dilations 1×1 → 2×2",
     }
 
 

@@ -347,7 +347,7 @@ def test_the_operation_proves_what_it_compares(build_model: Any, tmp_path: Path)
         onnx.save(build_model(text, **weights), path)
         graph = tmp_path / f"{side}.json"
         graph.write_text(json.dumps(canonicalise(path).to_json()), encoding="utf-8")
-        sides[side] = {"graph": str(graph), "model": str(path), "predictions": None}
+        sides[side] = {"ref": f"file:{side}", "graph": str(graph), "model": str(path), "predictions": None}
     values = operation.run(sides, tmp_path, lambda *_: None).result
     assert values["architecture"]["verdict"] == "same_function"
     without = {side: given | {"model": None} for side, given in sides.items()}
