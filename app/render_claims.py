@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 
-from app.render import empty_table, per_cent, signed_per_cent
+from app.render import per_cent, signed_per_cent
+from app.terminal import empty_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -207,18 +207,23 @@ def compared_many(session: Session, claim: Claim, result: dict[str, Any]) -> Non
 
 def _side(session: Session, ref: str, inspect: Job | None, predict: Job | None) -> answer.Side:
     """Return one side with what was measured of it, and what its zoo claims."""
-    inspected, predicted = _values(session, inspect), _values(session, predict)
-    if inspected is not None:
-        return answer.Side(ref, inspected, predicted, inspected["listing"]["claims"])
-    listing = listings.by_ref(session, predict.payload["listing"]["ref"]) if predict else None
-    return answer.Side(ref, None, predicted, listing.claims if listing else ())
+    inspected, predicted = _measured(session, inspect), _measured(session, predict)
+    listing = inspected.values["listing"] if inspected else None
+    if listing is None and predict is not None:
+        row = listings.by_ref(session, predict.payload["listing"]["ref"])
+        listing = {"claims": row.claims} if row else None
+    return answer.Side(
+        ref,
+        inspected.values if inspected else None,
+        predicted.values if predicted else None,
+        listing["claims"] if listing else (),
+        predicted.files["predictions"] if predicted else None,
+    )
 
 
-def _values(session: Session, job: Job | None) -> dict[str, Any] | None:
+def _measured(session: Session, job: Job | None) -> Measurement | None:
     """Return what a needed job has measured, None where it was not needed or did not succeed."""
-    if job is None or job.measurement_id is None:
-        return None
-    return measured(session, job).values
+    return None if job is None or job.measurement_id is None else measured(session, job)
 
 
 def _latency(session: Session, job: Job, comparison: Comparison) -> dict[str, Any]:

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 class Side:
     """One side of a comparison: the reference asked for, and the values of its measurements, as far as it has any.
 
-    ``inspected`` is None for a model that is known by imported predictions alone. ``claims`` are those of its listing.
+    ``inspected`` is None for a model that is known by imported predictions alone. ``claims`` are those of its listing,
+    ``predictions`` is the SHA-256 of the stored file with its answers.
     """
 
     ref: str
     inspected: dict[str, Any] | None
     predicted: dict[str, Any] | None = None
     claims: Sequence[dict[str, Any]] = ()
+    predictions: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return this side as the contract has it. ``recorded`` says that its predictions were imported."""
@@ -37,6 +39,7 @@ class Side:
             "contract": listing.get("contract"),
             "claims": list(self.claims),
             "recorded": bool(provenance.get("recorded")),
+            "predictions": self.predictions,
         }
 
     def interface(self) -> dict[str, Any]:

@@ -80,6 +80,12 @@ def test_the_recorded_imagenet_pairs_come_out_as_they_are_known(zooaudit, tmp_pa
             refs = (f"recorded:{pair['a']}", f"recorded:{pair['b']}")
             (found,) = [item["id"] for item in stored if (item["a"]["ref"], item["b"]["ref"]) == refs]
             check(client.get(f"/v1/comparisons/{found}").json(), pair)
+        where = f"/v1/comparisons/{found}/items"
+        sure = client.get(where, params={"cell": "a_only", "min_score": 0.9, "limit": 200}).json()
+        assert sure["items"]
+        for item in sure["items"]:
+            assert item["a"]["class"] == item["label"] != item["b"]["class"]
+            assert max(item["a"]["score"], item["b"]["score"]) >= 0.9
 
 
 def check(answer, pair):
@@ -194,3 +200,34 @@ def work(worker, until):
     finally:
         worker.stop.set()
         thread.join()
+
+
+def test_the_items_of_a_comparison_are_paged_by_cell(zooaudit, small, tmp_path):
+    ids = np.array([f"{number:03}.jpg" for number in range(200)])
+    imported(zooaudit, "one", small("one", 150, ids=ids))
+    imported(zooaudit, "two", small("two", 120, ids=ids))
+    words = ("compare", "recorded:one", "recorded:two", "--dataset", "letters", "--json")
+    answer = json.loads(zooaudit(*words).stdout)
+    with TestClient(create_app(Settings(data_dir=tmp_path / "data", database_url=None))) as client:
+        where = f"/v1/comparisons/{answer['id']}/items"
+        pages, cursor = [], None
+        while not pages or cursor is not None:
+            page = client.get(where, params={"cell": "a_only", "limit": 12, "cursor": cursor}).json()
+            pages.append(page["items"])
+            cursor = page["next_cursor"]
+        found = [item for page in pages for item in page]
+        assert [item["item"] for item in found] == list(range(120, 150))
+        assert found[0] == {
+            "item": 120,
+            "id": "120.jpg",
+            "label": 0,
+            "cell": "a_only",
+            "a": {"class": 0, "score": pytest.approx(0.8)},
+            "b": {"class": 1, "score": pytest.approx(0.8)},
+        }
+        for cell, number in answer["accuracy"]["ledger"].items():
+            assert len(client.get(where, params={"cell": cell, "limit": 200}).json()["items"]) == number
+        assert len(client.get(where, params={"label": 3, "limit": 200}).json()["items"]) == 20
+        assert client.get(where, params={"min_score": 0.9}).json()["items"] == []
+        assert client.get(where, params={"cursor": "x"}).status_code == 422
+        assert client.get(f"/v1/comparisons/{uuid.uuid4()}/items").status_code == 404
