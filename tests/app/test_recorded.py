@@ -212,7 +212,8 @@ def test_the_items_of_a_comparison_are_paged_by_cell(zooaudit, small, tmp_path):
         where = f"/v1/comparisons/{answer['id']}/items"
         pages, cursor = [], None
         while not pages or cursor is not None:
-            page = client.get(where, params={"cell": "a_only", "limit": 12, "cursor": cursor}).json()
+            further = {} if cursor is None else {"cursor": cursor}
+            page = client.get(where, params={"cell": "a_only", "limit": 12} | further).json()
             pages.append(page["items"])
             cursor = page["next_cursor"]
         found = [item for page in pages for item in page]
