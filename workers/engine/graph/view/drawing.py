@@ -112,7 +112,7 @@ class _Drawing:
             f'<rect {size} fill="#fff"/>',
             *self._head(lefts, (a_ref, b_ref), verdict),
         ]
-        parts += [self._row_mark(index) for index in range(len(self.sheet.parts))]
+        parts += [self._row_mark(layer) for layer in range(self.placed.layers)]
         for number, (side, left) in enumerate(zip("ab", lefts, strict=True)):
             parts.append(f'<g transform="translate({left:.1f} 0)">')
             parts += [self._edge(edge) for edge, sides in self.sheet.edges.items() if side in sides]
@@ -140,21 +140,20 @@ class _Drawing:
             x += 6.2 * (len(severity) + 4) + 22
         return parts
 
-    def _row_mark(self, index: int) -> str:
-        """Join the two sides of a part across the gutter: a line, and whether they are equal."""
-        left, right = self.contents[index]
-        x, layer = self.placed.parts[index]
-        part = self.sheet.parts[index]
-        sign = "+" if left is None else "−" if right is None else "≠" if part.differences else "="
-        last = max(place for place, other in self.placed.parts if other == layer)
-        if x != last:  # one mark a layer is enough; where several stand side by side, position tells the pairs
-            return ""
+    def _row_mark(self, layer: int) -> str:
+        """Join the two sides of a layer across the gutter: a line, and whether all that stands there is equal."""
+        here = [index for index, (_, at) in enumerate(self.placed.parts) if at == layer]
+        middles = [self.placed.parts[index][0] for index in here]
+        missing = {side for index in here for side in (0, 1) if self.contents[index][side] is None}
+        differs = missing or any(self.sheet.parts[index].differences for index in here)
+        alone = len(here) == 1 and len(missing) == 1
+        sign = ("+" if 0 in missing else "−") if alone else "≠" if differs else "="
         y = self.rows.tops[layer] + 14
-        start, end = _MARGIN + x + BOX / 2 + 4, _MARGIN + self.width + _GUTTER
-        first = min(place for place, other in self.placed.parts if other == layer)
+        start = _MARGIN + max(middles) + BOX / 2 + 4
+        end = _MARGIN + self.width + _GUTTER + min(middles) - BOX / 2 - 4
         middle = _MARGIN + self.width + _GUTTER / 2
         return (
-            f'<line class="row" x1="{start:.1f}" y1="{y}" x2="{end + first - BOX / 2 - 4:.1f}" y2="{y}"/>'
+            f'<line class="row" x1="{start:.1f}" y1="{y}" x2="{end:.1f}" y2="{y}"/>'
             f'<circle cx="{middle:.1f}" cy="{y}" r="9" fill="#fff"/>'
             f'<text class="b" x="{middle:.1f}" y="{y + 4}" text-anchor="middle">{sign}</text>'
         )
