@@ -30,6 +30,10 @@ cli = typer.Typer(
 )
 datasets = typer.Typer(help="Add and list data sets.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(datasets, name="datasets")
+predictions = typer.Typer(help="Import and list predictions.", no_args_is_help=True, rich_markup_mode=None)
+cli.add_typer(predictions, name="predictions")
+
+_PREDICTION = ("model", "dataset", "recorded", "items", "top1", "top5")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Dimensions = Annotated[
@@ -187,6 +191,21 @@ def similar(
         render.console().print(render_similar.similar(found))
 
 
+@cli.command()
+def claims(
+    architecture: Annotated[str, typer.Argument(help="Architecture key, e.g. resnet50.")], *, as_json: AsJson = False
+) -> None:
+    """Compare what zoos claim of models of one name with each other, and with what was measured."""
+    with _service() as service:
+        found = service.claims(architecture)
+    if as_json:
+        _print_json(found)
+    else:
+        from app import render, render_claims
+
+        render.console().print(render_claims.claims(found))
+
+
 @datasets.command("add")
 def datasets_add(
     name: Annotated[str, typer.Argument(help="Name to give to the data set.")],
@@ -209,6 +228,41 @@ def datasets_list(*, as_json: AsJson = False) -> None:
     """List the data sets."""
     with _service() as service:
         _show(service.datasets(), as_json=as_json, columns=("name", "format", "items", "label_space", "path"))
+
+
+@predictions.command("import")
+def predictions_import(
+    file: Annotated[Path, typer.Argument(help="A .npz or .parquet file with labels, classes and scores.")],
+    model: Annotated[str, typer.Option("--model", help="The model's reference; recorded:NAME for one in no zoo.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Data set that it answered; a new name makes one.")],
+    label_space: Annotated[
+        str | None, typer.Option("--label-space", help="Name of the classes and their order, e.g. imagenet-1k.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Import what a model answered elsewhere, so that it can be compared without running it."""
+    request = {"model": model, "dataset": dataset, "path": str(file.absolute()), "label_space": label_space}
+    with _service() as service:
+        done = service.import_predictions(request)
+    if done["state"] != "succeeded":
+        _fail((done["error"] or {}).get("message") or f"The import was {done['state']}.")
+    if as_json:
+        _print_json(done["prediction"])
+    else:
+        _show([done["prediction"]], as_json=False, columns=_PREDICTION)
+
+
+@predictions.command("list")
+def predictions_list(
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Only on this data set.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Only of this model.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List what models answered, live and imported."""
+    with _service() as service:
+        _show(service.predictions(dataset=dataset, model=model), as_json=as_json, columns=_PREDICTION)
 
 
 @cli.command()

@@ -19,14 +19,27 @@ from app.domain.states import FINAL, State
 from app.errors import ServiceError
 from app.queue import ring
 from app.render import progress_bar
-from app.services import audits, catalogs, comparisons, datasets, findings, indexes, listings, similar, zoos
+from app.services import (
+    audits,
+    catalogs,
+    claims,
+    comparisons,
+    datasets,
+    findings,
+    indexes,
+    listings,
+    predictions,
+    similar,
+    zoos,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from sqlalchemy.orm import Session
 
+    from app.domain.zoos import Zoo
     from app.services.submission import Submitted
     from app.settings import Settings
 
@@ -72,14 +85,17 @@ class InProcess:
         """Return the listings of one zoo or all; catalogs that are out of date are read first."""
         known = zoos.known(self.settings)
         wanted = [zoos.named(known, zoo)] if zoo else list(known.values())
+        self._read_catalogs(wanted)
+        with self.database.read() as session:
+            return _all(lambda cursor: listings.find(session, zoo=zoo, match=match, cursor=cursor, limit=_PAGE))
+
+    def _read_catalogs(self, wanted: Iterable[Zoo]) -> None:
         with self.database.write() as session:
             jobs = catalogs.refresh(session, wanted)
         ids = [job_id for each in jobs.values() for job_id in each]
         read = self._work(jobs, "reading catalogs", lambda session: catalogs.show(session, ids))
         if read.get("error"):
             raise ServiceError(read["error"]["message"])
-        with self.database.read() as session:
-            return _all(lambda cursor: listings.find(session, zoo=zoo, match=match, cursor=cursor, limit=_PAGE))
 
     def datasets(self) -> list[dict[str, Any]]:
         """Return every data set."""
@@ -90,6 +106,25 @@ class InProcess:
         """Store a data set."""
         with self.database.write() as session:
             return datasets.add(session, request)
+
+    def claims(self, architecture: str) -> dict[str, Any]:
+        """Return what zoos claim of an architecture key; catalogs that are out of date are read first."""
+        self._read_catalogs(zoos.known(self.settings).values())
+        with self.database.read() as session:
+            return claims.of_architecture(session, architecture)
+
+    def predictions(self, *, dataset: str | None, model: str | None) -> list[dict[str, Any]]:
+        """Return every set of predictions, or those on a data set or of a model."""
+        with self.database.read() as session:
+            return _all(
+                lambda cursor: predictions.find(session, dataset=dataset, model=model, cursor=cursor, limit=_PAGE)
+            )
+
+    def import_predictions(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Submit an import of predictions, wait for its end, return it."""
+        with self.database.write() as session:
+            submitted = predictions.submit(session, self.settings, request)
+        return self._work(submitted.ring, "importing", lambda session: predictions.show_import(session, submitted.id))
 
     def compare(self, request: dict[str, Any]) -> dict[str, Any]:
         """Submit a comparison, wait for its end, return it."""

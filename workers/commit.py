@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
-from app.db import audits, comparisons, datasets, fingerprints, jobs, listings
+from app.db import audits, comparisons, datasets, fingerprints, jobs, listings, predictions
 from app.db.tables import Artifact, Comparison, Measurement
 from app.domain import answer
 from app.domain.ids import new_id
-from app.domain.plan import Scope
+from app.domain.plan import Scope, predict_handle
 from app.domain.policies import Dimension
 from app.domain.states import FailureClass, JobKind, State
 from workers import environment
@@ -41,17 +41,27 @@ def measurement(session: Session, claim: Claim, work: Work, result: dict[str, An
     jobs.take_to_finish(session, claim)
     values = dict(result)
     network = values.pop("network", None)
-    artifact = work.artifact
+    artifact, dataset = work.artifact, None
     if claim.kind == JobKind.INSPECT:
         artifact = values["artifact"]["sha256"]
         _keep_artifact(session, values["artifact"])
     if claim.kind == JobKind.PREDICT:
-        datasets.fill(
+        dataset = datasets.fill(
             session,
             values["dataset"],
             items=values["items"],
             classes=values["classes"],
             digest=values["dataset_digest"],
+            labels_digest=values["labels_digest"],
+            label_space=values["label_space"],
+        )
+    if claim.kind == JobKind.IMPORT:
+        dataset = datasets.join(
+            session,
+            values["dataset"],
+            items=values["items"],
+            classes=values["classes"],
+            labels_digest=values["labels_digest"],
             label_space=values["label_space"],
         )
     row = Measurement(
@@ -70,6 +80,9 @@ def measurement(session: Session, claim: Claim, work: Work, result: dict[str, An
     session.flush()
     if claim.kind == JobKind.STRUCTURE:
         keep_structure(session, claim, row)
+    if dataset is not None:
+        ref, recorded = claim.payload["listing"]["ref"], claim.kind == JobKind.IMPORT
+        predictions.keep(session, ref=ref, dataset=dataset, recorded=recorded, measured=row)
     jobs.succeed(session, claim, measurement_id=row.id)
 
 
@@ -163,12 +176,54 @@ def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any],
             raise AttemptFailedError(FailureClass.USAGE, "nothing-measured", "No dimension was left to be measured.")
         raise AttemptFailedError.from_json(reason)
     sides = [
-        answer.Side(ref, measured(session, needed[f"{side}.inspect"]).values)
+        _side(session, ref, needed.get(f"{side}.inspect"), needed.get(f"{side}.predict"))
         for side, ref in (("a", comparison.a_ref), ("b", comparison.b_ref))
     ]
     built = answer.build(*sides, measured=blocks, errors=errors, policy=scope.policy, asked=scope.dimensions)
     comparisons.succeed(session, comparison.id, built)
     jobs.succeed(session, claim)
+
+
+def compared_many(session: Session, claim: Claim, result: dict[str, Any]) -> None:
+    """Judge pairs that were compared by their predictions alone, store them, and end the job. Raises LeaseLostError."""
+    jobs.take_to_finish(session, claim)
+    needed = jobs.needs(session, claim.id)
+    sides: dict[str, answer.Side] = {}
+    for each in claim.payload["comparison_ids"]:
+        comparison = session.get_one(Comparison, uuid.UUID(each))
+        if each in result["errors"]:
+            comparisons.fail(session, comparison.id, result["errors"][each])
+            continue
+        scope = Scope.from_json(comparison.scope)
+        for ref in (comparison.a_ref, comparison.b_ref):
+            if ref not in sides:
+                sides[ref] = _side(session, ref, None, needed[predict_handle(ref)])
+        a, b = sides[comparison.a_ref], sides[comparison.b_ref]
+        blocks = {"accuracy": result["pairs"][each]}
+        built = answer.build(a, b, measured=blocks, errors=scope.errors, policy=scope.policy, asked=scope.dimensions)
+        comparisons.succeed(session, comparison.id, built)
+    jobs.succeed(session, claim)
+
+
+def _side(session: Session, ref: str, inspect: Job | None, predict: Job | None) -> answer.Side:
+    """Return one side with what was measured of it, and what its zoo claims."""
+    inspected, predicted = _measured(session, inspect), _measured(session, predict)
+    listing = inspected.values["listing"] if inspected else None
+    if listing is None and predict is not None:
+        row = listings.by_ref(session, predict.payload["listing"]["ref"])
+        listing = {"claims": row.claims} if row else None
+    return answer.Side(
+        ref,
+        inspected.values if inspected else None,
+        predicted.values if predicted else None,
+        listing["claims"] if listing else (),
+        predicted.files["predictions"] if predicted else None,
+    )
+
+
+def _measured(session: Session, job: Job | None) -> Measurement | None:
+    """Return what a needed job has measured, None where it was not needed or did not succeed."""
+    return None if job is None or job.measurement_id is None else measured(session, job)
 
 
 def _latency(session: Session, job: Job, comparison: Comparison) -> dict[str, Any]:
@@ -207,6 +262,9 @@ def fail_owner(session: Session, kind: str, payload: dict[str, Any], error: dict
     """Fail what a job of this kind would have ended: a comparison, an audit, the fingerprints of listings."""
     if kind == JobKind.COMPARE:
         comparisons.fail(session, uuid.UUID(payload["comparison_id"]), error)
+    elif kind == JobKind.COMPARE_MANY:
+        for each in payload["comparison_ids"]:
+            comparisons.fail(session, uuid.UUID(each), error)
     elif kind in {JobKind.EXPAND, JobKind.CONCLUDE}:
         audits.fail(session, uuid.UUID(payload["audit_id"]), error)
     elif kind == JobKind.STRUCTURE:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from app.db import jobs
+from app.db import datasets, jobs, predictions
 from app.db.tables import Comparison, Measurement
-from app.domain.plan import Scope
+from app.domain.plan import Scope, predict_handle
 from app.domain.policies import Dimension
 from app.domain.references import FILE, UNTRAINED
 from app.domain.states import FailureClass, JobKind, State
@@ -69,9 +69,11 @@ def prepare(session: Session, claim: Claim, files: FileStore) -> Work:
         JobKind.CATALOG: _catalog,
         JobKind.INSPECT: _inspect,
         JobKind.STRUCTURE: _structure,
+        JobKind.IMPORT: _import,
         JobKind.PREDICT: _predict,
         JobKind.LATENCY: _latency,
         JobKind.COMPARE: _compare,
+        JobKind.COMPARE_MANY: _compare_many,
     }
     return kinds[claim.kind](session, claim, files)
 
@@ -127,6 +129,24 @@ def _structure(session: Session, claim: Claim, files: FileStore) -> Work:
         key or measurement_key("structure", f"{subject['ref']} {claim.id}", _STRUCTURE),
         reusable=key is not None,
         fetch=subject if in_file else None,
+    )
+
+
+def _import(session: Session, claim: Claim, files: FileStore) -> Work:
+    payload = claim.payload
+    dataset = datasets.by_name(session, payload["dataset"])
+    known = predictions.an_answer(session, dataset.id) if dataset is not None else None
+    protocol = {"op": "import", "protocol": PROTOCOL, "dataset": payload["dataset"], "path": payload["path"]}
+    return Work(
+        f"{payload['listing']['ref']} on {payload['dataset']}",
+        {
+            "path": payload["path"],
+            "dataset": payload["dataset"],
+            "label_space": payload["label_space"],
+            "known": None if known is None else str(files.path(known.files["predictions"])),
+        },
+        protocol,
+        measurement_key("import", str(claim.id), protocol),
     )
 
 
@@ -208,10 +228,10 @@ def _compare(session: Session, claim: Claim, files: FileStore) -> Work:
     errors: dict[str, Any] = {}
     sides: dict[str, dict[str, Any]] = {}
     for side in ("a", "b"):
-        inspected = measured(session, needed[f"{side}.inspect"])
         sides[side] = {"ref": comparison.a_ref if side == "a" else comparison.b_ref}
         sides[side] |= dict.fromkeys(("graph", "model", "predictions"))
-        if Dimension.ARCHITECTURE in asked:
+        if f"{side}.inspect" in needed and Dimension.ARCHITECTURE in asked:
+            inspected = measured(session, needed[f"{side}.inspect"])
             names = ("graph", "model") if _runs_proof(comparison, inspected) else ("graph",)
             sides[side] |= {name: str(files.path(inspected.files[name])) for name in names}
         if f"{side}.predict" in needed:
@@ -223,6 +243,19 @@ def _compare(session: Session, claim: Claim, files: FileStore) -> Work:
     wanted = any(sides["a"][name] and sides["b"][name] for name in ("graph", "predictions"))
     what = f"Comparing {comparison.a_ref} with {comparison.b_ref}"
     return Work(what, dict(sides) if wanted else None, errors=errors)
+
+
+def _compare_many(session: Session, claim: Claim, files: FileStore) -> Work:
+    wanted = [uuid.UUID(each) for each in claim.payload["comparison_ids"]]
+    rows = list(session.scalars(select(Comparison).where(Comparison.id.in_(wanted))))
+    needed = jobs.needs(session, claim.id)
+    refs = {ref for row in rows for ref in (row.a_ref, row.b_ref)}
+    answers = {ref: measured(session, needed[predict_handle(ref)]) for ref in sorted(refs)}
+    request = {
+        "files": {ref: str(files.path(answer.files["predictions"])) for ref, answer in answers.items()},
+        "pairs": [[str(row.id), row.a_ref, row.b_ref] for row in rows],
+    }
+    return Work(f"Comparing {len(rows)} pairs", request)
 
 
 def _runs_proof(comparison: Comparison, inspected: Measurement) -> bool:

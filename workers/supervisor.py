@@ -144,6 +144,8 @@ class Supervisor:
             commit.catalog(session, claim, result)
         elif claim.kind == JobKind.COMPARE:
             commit.compared(session, claim, work, result, files)
+        elif claim.kind == JobKind.COMPARE_MANY:
+            commit.compared_many(session, claim, result)
         else:
             commit.measurement(session, claim, work, result, files)
 

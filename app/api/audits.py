@@ -39,13 +39,29 @@ class AuditRequest(Asked):
     )
 
 
+class Ranked(BaseModel):
+    """A model in a group."""
+
+    ref: str
+    top1: float
+
+
+class Group(BaseModel):
+    """Models that the audit's tests do not tell apart, the most accurate first."""
+
+    architecture: str | None
+    dataset: str
+    models: list[Ranked]
+
+
 class AuditSummary(BaseModel):
-    """Comparisons by state and by verdict, findings by dimension and verdict."""
+    """Comparisons by state and by verdict, findings by dimension and verdict, accuracies that are not told apart."""
 
     comparisons: int
     states: dict[str, int]
     verdicts: dict[str, int]
     findings: dict[str, dict[str, int]]
+    accuracy_groups: list[Group] = Field(default_factory=list)
 
 
 class AuditInList(Stateful):

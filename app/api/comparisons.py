@@ -1,9 +1,9 @@
 """``/v1/comparisons``."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import Cursor, Limit, OfCaller, OfSettings, Reading, Text, Writing
@@ -12,7 +12,7 @@ from app.api.problems import responses
 from app.domain.states import State
 from app.domain.verdicts import Verdict
 from app.queue import ring
-from app.services import comparisons
+from app.services import comparisons, items
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 
@@ -65,6 +65,29 @@ class Comparison(ComparisonSummary):
     errors: dict[str, Any] = Field(description="Why a dimension was not measured, by dimension.")
     findings: list[Finding]
     progress: Progress
+
+
+Cell = Literal["both_right", "a_only", "b_only", "both_wrong_same", "both_wrong_different"]
+
+
+class Best(BaseModel):
+    """A model's best answer to an item."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    best_class: int = Field(alias="class", description="-1 is a class that the data set does not have.")
+    score: float
+
+
+class Item(BaseModel):
+    """One item, and how both models answered it."""
+
+    item: int = Field(description="Place in the data set, from 0.")
+    id: str | None
+    label: int
+    cell: Cell
+    a: Best
+    b: Best
 
 
 @router.post("", status_code=202, response_model=Comparison, responses=responses(422))
@@ -125,6 +148,24 @@ def diagram(comparison_id: UUID, session: Reading, settings: OfSettings) -> Resp
     # Names in it come from models that strangers published: it may not load or run anything.
     headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
     return Response(comparisons.diagram(session, settings, comparison_id), headers=headers, media_type="image/svg+xml")
+
+
+@router.get("/{comparison_id}/items", response_model=PageOf[Item], responses=responses(404, 422))
+def find_items(
+    comparison_id: UUID,
+    session: Reading,
+    *,
+    settings: OfSettings,
+    cell: Cell | None = None,
+    label: Annotated[int | None, Query(description="Only items of this right class.")] = None,
+    min_score: Annotated[float, Query(ge=0, description="At least one model gave its best class this score.")] = 0,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> dict[str, Any]:
+    """List the items that both models answered, in the data set's order, by who is right about them."""
+    return items.find(
+        session, settings, comparison_id, cell=cell, label=label, min_score=min_score, cursor=cursor, limit=limit
+    )
 
 
 @router.post("/{comparison_id}/cancel", response_model=Comparison, responses=responses(404, 409, 422))

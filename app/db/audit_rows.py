@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exists, func, select, update
 
-from app.db import comparisons
+from app.db import audit_tests, comparisons
 from app.db.comparisons import ENDED_BADLY
 from app.db.paging import Order, Page, page
 from app.db.tables import Audit, Comparison, Finding, Job, now
@@ -43,7 +43,7 @@ def own_jobs(session: Session, audit_id: uuid.UUID) -> list[uuid.UUID]:
 
 def closing_jobs(session: Session, audit_id: uuid.UUID) -> list[uuid.UUID]:
     """Return the jobs of an audit that nothing else can need: all but its catalogs and measurements."""
-    own = (JobKind.EXPAND, JobKind.COMPARE, JobKind.CONCLUDE)
+    own = (JobKind.EXPAND, JobKind.COMPARE, JobKind.COMPARE_MANY, JobKind.CONCLUDE)
     return list(session.scalars(select(Job.id).where(Job.audit_id == audit_id, Job.kind.in_(own))))
 
 
@@ -87,6 +87,7 @@ def conclude(session: Session, audit_id: uuid.UUID) -> None:
     for dimension, verdict, number in found:
         findings.setdefault(dimension, {})[verdict] = number
     summary = {"comparisons": sum(states.values()), "states": states, "verdicts": verdicts, "findings": findings}
+    summary["accuracy_groups"] = audit_tests.conclude(session, audit_id)
     _finish(session, audit_id, {"state": State.SUCCEEDED, "summary": summary})
 
 

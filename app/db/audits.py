@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from app.db import jobs
+from app.db import jobs, recorded_audits
 from app.db.audit_rows import cancel, closing_jobs, conclude, fail, find, get, own_jobs, shown
 from app.db.listings import of_zoos
+from app.db.recorded_audits import NothingToCompareError
 from app.db.tables import Audit, Comparison, Job
 from app.domain import plan
 from app.domain.ids import new_id
@@ -42,21 +43,14 @@ def expand(session: Session, audit_id: uuid.UUID) -> list[uuid.UUID]:
         return []
     if session.scalar(select(Comparison.id).where(Comparison.audit_id == audit_id).limit(1)):
         return []
-    if error := _catalog_error(session, audit_id):
-        fail(session, audit_id, error)
+    try:
+        _check_catalogs(session, audit_id)
+        ids = (
+            recorded_audits.add_pairs(session, audit) if recorded_audits.is_one(audit) else _add_groups(session, audit)
+        )
+    except NothingToCompareError as error:
+        fail(session, audit_id, {"class": error.failure_class, "code": error.code, "message": str(error)})
         return []
-    folders = {zoo["name"]: zoo["folder"] for zoo in audit.scope["zoos"]}
-    listings = of_zoos(session, list(folders))
-    matching = [listing for listing in listings if _matches(listing, audit.models)]
-    groups = plan.pick((_candidate(listing, folders) for listing in matching), audit.weights)
-    if not groups:
-        fail(session, audit_id, _nothing(audit, listings, matching))
-        return []
-    spaces = {listing.ref: listing.label_space for listing in matching}
-    scope = plan.Scope.from_json(audit.scope)
-    ids: dict[str, uuid.UUID] = {}
-    for architecture, group in groups.items():
-        ids |= _add_group(session, audit, architecture, group=group, scope=scope, spaces=spaces, known=ids)
     compares = {handle: handle for handle in ids if handle.startswith("compare ")}
     last = plan.JobSpec(
         "conclude", JobKind.CONCLUDE, {"audit_id": str(audit.id)}, needs=compares, work_key=f"conclude {audit.id}"
@@ -65,7 +59,24 @@ def expand(session: Session, audit_id: uuid.UUID) -> list[uuid.UUID]:
     return list(dict.fromkeys(ids.values()))
 
 
-def _catalog_error(session: Session, audit_id: uuid.UUID) -> dict[str, Any] | None:
+def _add_groups(session: Session, audit: Audit) -> dict[str, uuid.UUID]:
+    """Store the comparisons and jobs of every architecture key; return the jobs' ids by handle."""
+    folders = {zoo["name"]: zoo["folder"] for zoo in audit.scope["zoos"]}
+    listings = of_zoos(session, list(folders))
+    matching = [listing for listing in listings if _matches(listing, audit.models)]
+    groups = plan.pick((_candidate(listing, folders) for listing in matching), audit.weights)
+    if not groups:
+        raise _nothing(audit, listings, matching)
+    spaces = {listing.ref: listing.label_space for listing in matching}
+    scope = plan.Scope.from_json(audit.scope)
+    ids: dict[str, uuid.UUID] = {}
+    for architecture, group in groups.items():
+        ids |= _add_group(session, audit, architecture, group=group, scope=scope, spaces=spaces, known=ids)
+    return ids
+
+
+def _check_catalogs(session: Session, audit_id: uuid.UUID) -> None:
+    """Raise NothingToCompareError when one of the audit's zoos could not be listed."""
     expanding = select(Job.id).where(Job.audit_id == audit_id, Job.kind == JobKind.EXPAND)
     for job_id in session.scalars(expanding).all():
         for catalog in jobs.needs(session, job_id).values():
@@ -73,8 +84,7 @@ def _catalog_error(session: Session, audit_id: uuid.UUID) -> dict[str, Any] | No
                 zoo = catalog.payload["zoo"]
                 reason = (catalog.error or {}).get("message") or f"the job was {catalog.state}."
                 message = f"The models of zoo {zoo} could not be listed: {reason}"
-                return {"class": catalog.failure_class or "usage", "code": "no-catalog", "message": message}
-    return None
+                raise NothingToCompareError("no-catalog", message, failure_class=catalog.failure_class or "usage")
 
 
 def _matches(listing: Listing, patterns: Sequence[str]) -> bool:
@@ -88,7 +98,7 @@ def _candidate(listing: Listing, folders: dict[str, str | None]) -> plan.Candida
     return plan.Candidate(subject, str(listing.architecture), listing.is_default)
 
 
-def _nothing(audit: Audit, listings: Sequence[Listing], matching: Iterable[Listing]) -> dict[str, Any]:
+def _nothing(audit: Audit, listings: Sequence[Listing], matching: Iterable[Listing]) -> NothingToCompareError:
     zoos = " and ".join(audit.zoos)
     found: dict[str, set[str]] = defaultdict(set)
     for listing in matching:
@@ -96,12 +106,12 @@ def _nothing(audit: Audit, listings: Sequence[Listing], matching: Iterable[Listi
     if found:
         examples = ", ".join(f"{key} in {', '.join(sorted(where))}" for key, where in sorted(found.items())[:3])
         message = f"No model is in two of the zoos {zoos} under one architecture key; found {examples}."
-        return {"class": "usage", "code": "no-pairs", "message": message}
+        return NothingToCompareError("no-pairs", message)
     keys = sorted({str(listing.architecture) for listing in listings})
     near = [key for pattern in audit.models for key in difflib.get_close_matches(pattern, keys, n=2)]
     advice = f" Did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
     message = f"The zoos {zoos} have no model that matches {', '.join(audit.models) or 'an architecture key'}.{advice}"
-    return {"class": "usage", "code": "no-match", "message": message}
+    return NothingToCompareError("no-match", message)
 
 
 def _add_group(

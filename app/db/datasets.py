@@ -12,12 +12,23 @@ from app.db.tables import Dataset
 from app.errors import ConflictError, NotFoundError
 
 if TYPE_CHECKING:
+    import uuid
+
     from sqlalchemy.orm import Session
+
+
+RECORDED = "recorded"
+"""Format of a data set that is known by the labels of imported predictions alone."""
 
 
 def by_name(session: Session, name: str) -> Dataset | None:
     """Return one data set."""
     return session.scalar(select(Dataset).where(Dataset.name == name))
+
+
+def get(session: Session, dataset_id: uuid.UUID) -> Dataset:
+    """Return the data set of an id that another row holds."""
+    return session.get_one(Dataset, dataset_id)
 
 
 def known(session: Session) -> list[Dataset]:
@@ -43,7 +54,14 @@ def add(session: Session, dataset: Dataset) -> None:
 
 
 def fill(
-    session: Session, name: str, *, items: int, classes: int | None, digest: str, label_space: str | None
+    session: Session,
+    name: str,
+    *,
+    items: int,
+    classes: int | None,
+    digest: str,
+    labels_digest: str,
+    label_space: str | None,
 ) -> Dataset:
     """Note what a data set holds, at its first use; afterwards check that it still holds the same.
 
@@ -59,7 +77,40 @@ def fill(
             "another data set.",
             slug="dataset-changed",
         )
+    _check_labels(dataset, labels_digest)
     dataset.digest, dataset.items, dataset.classes = digest, items, classes
+    dataset.labels_digest = labels_digest
     dataset.label_space = dataset.label_space or label_space
     session.flush()
     return dataset
+
+
+def join(
+    session: Session, name: str, *, items: int, classes: int, labels_digest: str, label_space: str | None
+) -> Dataset:
+    """Return the data set that imported predictions are on; one that nobody knew is made, known by its labels alone.
+
+    Raises ConflictError when the labels are others than the data set's.
+    """
+    dataset = session.scalar(select(Dataset).where(Dataset.name == name).with_for_update())
+    if dataset is None:
+        dataset = Dataset(name=name, format=RECORDED, path=None, label_space=label_space, digest=labels_digest)
+        dataset.items, dataset.classes, dataset.labels_digest = items, classes, labels_digest
+        add(session, dataset)
+        return dataset
+    _check_labels(dataset, labels_digest)
+    dataset.labels_digest = labels_digest
+    if dataset.format == RECORDED:
+        dataset.classes = max(dataset.classes or 0, classes)
+    session.flush()
+    return dataset
+
+
+def _check_labels(dataset: Dataset, labels_digest: str) -> None:
+    if dataset.labels_digest is not None and dataset.labels_digest != labels_digest:
+        raise ConflictError(
+            f"The labels of data set {dataset.name!r} have the digest {dataset.labels_digest}, and these "
+            f"{labels_digest}: they are other items, or the same in another order. Give item ids in both files, or "
+            "choose another name for the data set.",
+            slug="labels-differ",
+        )

@@ -117,6 +117,11 @@ def _ready() -> ColumnElement[bool]:
     return and_(Job.state == State.QUEUED, Job.available_at <= now(), ~waiting)
 
 
+def get(session: Session, job_id: uuid.UUID) -> Job | None:
+    """Return one job."""
+    return session.get(Job, job_id)
+
+
 def claim_next(session: Session, *, worker: str, device: str, host: str, lease_s: float) -> Claim | None:
     """Claim the most urgent ready job of a device class, or return None."""
     candidates = select(Job.id).where(_ready(), Job.device == device)

@@ -63,6 +63,17 @@ def by_ref(session: Session, ref: str) -> Listing | None:
     return session.scalar(select(Listing).where(Listing.ref == ref))
 
 
+def of_architecture(session: Session, architecture: str) -> list[Listing]:
+    """Return the listings of an architecture key, in the order of their references."""
+    return list(session.scalars(select(Listing).where(Listing.architecture == architecture).order_by(Listing.ref)))
+
+
+def architectures(session: Session) -> list[str]:
+    """Return every architecture key, in order."""
+    known = select(Listing.architecture).where(Listing.architecture.is_not(None)).distinct()
+    return [str(key) for key in session.scalars(known.order_by(Listing.architecture))]
+
+
 def of_zoos(session: Session, zoos: Sequence[str]) -> list[Listing]:
     """Return the listings of these zoos that have an architecture key, in the order of their references."""
     statement = select(Listing).where(Listing.zoo.in_(zoos), Listing.architecture.is_not(None))

@@ -156,7 +156,10 @@ class ZooIndex(Base):
 
 
 class Dataset(Base):
-    """A data set that predictions are made on. ``digest`` is that of its items, bytes and labels, in order."""
+    """A data set that predictions are made on. ``digest`` is that of its items, bytes and labels, in order.
+
+    One of format ``recorded`` is known by its labels alone, from imported predictions; it has no path.
+    """
 
     __tablename__ = "datasets"
 
@@ -167,7 +170,8 @@ class Dataset(Base):
     label_space: Mapped[str | None] = mapped_column(String(100))
     items: Mapped[int | None]
     classes: Mapped[int | None]
-    digest: Mapped[str | None] = mapped_column(String(64))
+    digest: Mapped[str | None] = mapped_column(String(71))
+    labels_digest: Mapped[str | None] = mapped_column(String(71))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     def spec(self) -> dict[str, Any]:
@@ -209,6 +213,27 @@ class Measurement(Base):
 
     # One attempt of one job commits; a second measurement of that job would be a doubled result.
     __table_args__ = (UniqueConstraint("job_id"),)
+
+
+class Prediction(Base):
+    """What one model answered on a data set, as far as a list shows it; the answers themselves are the measurement's.
+
+    ``recorded`` ones were imported. The latest of a model on a data set counts.
+    """
+
+    __tablename__ = "predictions"
+    __table_args__ = (Index("ix_predictions_dataset_id_ref_id", "dataset_id", "ref", "id"),)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    ref: Mapped[str] = mapped_column(String(1000), index=True)
+    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("datasets.id"))
+    recorded: Mapped[bool]
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"))
+    measurement_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("measurements.id"))
+    items: Mapped[int]
+    top1: Mapped[float]
+    top5: Mapped[float | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Audit(Base):

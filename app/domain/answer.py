@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from app.domain import claims
 from app.domain.policies import Dimension, Policy
 from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, judge_latency, verdict
 
@@ -14,22 +15,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: the reference asked for, and the values of its ``inspect`` measurement."""
+    """One side of a comparison: the reference asked for, and the values of its measurements, as far as it has any.
+
+    ``inspected`` is None for a model that is known by imported predictions alone. ``claims`` are those of its listing,
+    ``predictions`` is the SHA-256 of the stored file with its answers.
+    """
 
     ref: str
-    inspected: dict[str, Any]
+    inspected: dict[str, Any] | None
+    predicted: dict[str, Any] | None = None
+    claims: Sequence[dict[str, Any]] = ()
+    predictions: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return this side as the contract has it."""
-        listing = self.inspected["listing"]
+        """Return this side as the contract has it. ``recorded`` says that its predictions were imported."""
+        listing = self.inspected["listing"] if self.inspected else {}
+        provenance = self.predicted["provenance"] if self.predicted else {}
         return {
             "ref": self.ref,
-            "listing": listing["ref"],
-            "architecture": listing["architecture"],
-            "artifact": self.inspected["artifact"],
-            "contract": listing["contract"],
-            "claims": listing["claims"],
+            "listing": listing.get("ref"),
+            "architecture": listing.get("architecture"),
+            "artifact": self.inspected["artifact"] if self.inspected else None,
+            "contract": listing.get("contract"),
+            "claims": list(self.claims),
+            "recorded": bool(provenance.get("recorded")),
+            "predictions": self.predictions,
         }
+
+    def interface(self) -> dict[str, Any]:
+        """Return what the outside meets: shapes and label space."""
+        if self.inspected is None:
+            return {}
+        return self.inspected | {"label_space": self.inspected["listing"]["label_space"]}
 
 
 @dataclass(frozen=True)
@@ -53,15 +70,15 @@ def build(
         Dimension.ARCHITECTURE: measured.get("architecture"),
         Dimension.ACCURACY: judge_accuracy(measured["accuracy"], policy) if measured.get("accuracy") else None,
         Dimension.LATENCY: judge_latency(measured["latency"], policy) if measured.get("latency") else None,
-        "interface": interface(
-            a.inspected | {"label_space": a.inspected["listing"]["label_space"]},
-            b.inspected | {"label_space": b.inspected["listing"]["label_space"]},
-        ),
+        "interface": interface(a.interface(), b.interface()),
     }
     # A dimension that could not be measured was asked for all the same: without it there is no verdict.
     wanted = {*asked, *(Dimension(name) for name in errors)}
     joint, reason = verdict(blocks, policy, wanted)
     found = findings(blocks, policy, wanted)
+    if accuracy := blocks[Dimension.ACCURACY]:
+        for name, side in (("a", a), ("b", b)):
+            found += claims.findings(name, side.ref, side.claims, accuracy, policy)
     result = {
         "verdict": joint,
         "reason": reason,

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from app.domain.policies import Dimension, Policy
-from app.domain.references import NO_WEIGHTS, UNTRAINED
+from app.domain.references import NO_WEIGHTS, RECORDED, UNTRAINED
 from app.domain.states import JobKind
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ class Subject:
     def of(cls, reference: Reference, folder: str | None) -> Subject:
         """Return the subject behind a parsed reference."""
         return cls(str(reference), reference.zoo, reference.name, reference.weights, folder)
+
+    @property
+    def is_model(self) -> bool:
+        """Whether there is a model to load; of the others only imported predictions are known."""
+        return self.zoo != RECORDED
 
     def to_json(self) -> dict[str, Any]:
         """Return this subject as JSON."""
@@ -108,14 +113,20 @@ class JobSpec:
 
 
 def measurements(
-    subjects: Sequence[Subject], scope: Scope, *, share: str, predicted: Collection[str] | None = None
+    subjects: Sequence[Subject],
+    scope: Scope,
+    *,
+    share: str,
+    predicted: Collection[str] | None = None,
+    imported: Collection[str] = (),
 ) -> list[JobSpec]:
     """Return the measuring jobs of one group of listings: each is measured once, all are timed together.
 
     ``share`` keeps groups of different comparisons or audits apart where a measurement belongs to one group only.
-    ``predicted`` holds the references that are run over the data set; None means all of them.
+    ``predicted`` holds the references that are run over the data set; None means all of them but those ``imported``,
+    whose predictions are there already.
     """
-    unique = list({subject.ref: subject for subject in subjects}.values())
+    unique = list({subject.ref: subject for subject in subjects if _loaded(subject, scope, imported)}.values())
     jobs = [
         JobSpec(
             f"inspect {subject.ref}",
@@ -129,14 +140,14 @@ def measurements(
     if Dimension.ACCURACY in scope.dimensions and scope.dataset is not None:
         jobs += [
             JobSpec(
-                f"predict {subject.ref}",
+                predict_handle(subject.ref),
                 JobKind.PREDICT,
                 {"listing": subject.to_json(), "dataset": scope.dataset},
                 needs={"inspect": f"inspect {subject.ref}"},
                 work_key=f"predict {subject.ref} on {scope.dataset['name']}",
             )
             for subject in unique
-            if predicted is None or subject.ref in predicted
+            if subject.ref not in imported and (predicted is None or subject.ref in predicted)
         ]
     if Dimension.LATENCY in scope.dimensions:
         jobs.append(
@@ -159,11 +170,49 @@ def measurements(
     return jobs
 
 
-def comparison(comparison_id: str, a: Subject, b: Subject, scope: Scope, *, share: str) -> JobSpec:
-    """Return the job that compares a pair, after the measuring jobs of its group (``measurements``)."""
-    needs = {"a.inspect": f"inspect {a.ref}", "b.inspect": f"inspect {b.ref}"}
-    if Dimension.ACCURACY in scope.dimensions and scope.dataset is not None:
-        needs |= {"a.predict": f"predict {a.ref}", "b.predict": f"predict {b.ref}"}
+MANY = 100
+"""Pairs in one job where comparing is a matter of milliseconds."""
+
+
+def comparisons_of_predictions(comparison_ids: Sequence[str], refs: Collection[str]) -> list[JobSpec]:
+    """Return the jobs that compare pairs by predictions alone, after those under ``predict_handle`` of ``refs``."""
+    needs = {predict_handle(ref): predict_handle(ref) for ref in refs}
+    return [
+        JobSpec(
+            f"compare many {start}",
+            JobKind.COMPARE_MANY,
+            {"comparison_ids": list(comparison_ids[start : start + MANY])},
+            needs,
+            priority=3,
+        )
+        for start in range(0, len(comparison_ids), MANY)
+    ]
+
+
+def _loaded(subject: Subject, scope: Scope, imported: Collection[str]) -> bool:
+    """Whether a listing has to be loaded at all: not for predictions that are there already."""
+    only_accuracy = set(scope.dimensions) <= {Dimension.ACCURACY}
+    return subject.is_model and not (only_accuracy and subject.ref in imported)
+
+
+def predict_handle(ref: str) -> str:
+    """Return the handle of the job that has a model's predictions, measured or imported."""
+    return f"predict {ref}"
+
+
+def comparison(
+    comparison_id: str, a: Subject, b: Subject, scope: Scope, *, share: str, imported: Collection[str] = ()
+) -> JobSpec:
+    """Return the job that compares a pair, after the measuring jobs of its group (``measurements``).
+
+    What is ``imported`` has a job under ``predict_handle`` already.
+    """
+    needs = {}
+    for side, subject in (("a", a), ("b", b)):
+        if _loaded(subject, scope, imported):
+            needs[f"{side}.inspect"] = f"inspect {subject.ref}"
+        if Dimension.ACCURACY in scope.dimensions and scope.dataset is not None:
+            needs[f"{side}.predict"] = predict_handle(subject.ref)
     if Dimension.LATENCY in scope.dimensions:
         needs["latency"] = f"latency {share}"
     return JobSpec(f"compare {comparison_id}", JobKind.COMPARE, {"comparison_id": comparison_id}, needs, priority=3)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 FILE = "file"
 
+RECORDED = "recorded"
+"""Zoo of models that no zoo here has: only their imported predictions are known."""
+
 NO_WEIGHTS = "none"
 """Weights tag that builds an architecture with random weights."""
 

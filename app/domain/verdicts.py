@@ -310,6 +310,22 @@ def _accuracy_findings(block: dict[str, Any], policy: Policy, severity: Severity
             {"ledger": block["ledger"], "dataset": block.get("dataset"), "items": block["items"]},
         )
     )
+    if classes := block.get("classes"):
+        share = classes["number"] / classes["tested"]
+        found.append(
+            Finding(
+                Dimension.ACCURACY,
+                "classes",
+                None,
+                None,
+                share,
+                None,
+                0.0,
+                Place.OUTSIDE if classes["number"] else Place.INSIDE,
+                Severity.ADVISORY,
+                {**classes, "dataset": block.get("dataset")},
+            )
+        )
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.domain.references import FILE
+from app.domain.references import FILE, RECORDED
 
 
 @dataclass(frozen=True)
@@ -33,3 +33,7 @@ SHIPPED: dict[str, Zoo] = {
 }
 
 BARE_FILE = Zoo(FILE, "a bare ONNX file", mutable=True)
+IMPORTED = Zoo(RECORDED, "imported predictions of models that no zoo here has")
+
+NAMED_BY_REFERENCES = {zoo.name: zoo for zoo in (BARE_FILE, IMPORTED)}
+"""Zoos without a catalog: what a reference names there is all there is."""

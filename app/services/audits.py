@@ -10,7 +10,7 @@ from app.domain.ids import new_id
 from app.domain.numbers import finite
 from app.domain.plan import DEFAULT_WEIGHTS, JobSpec
 from app.domain.policies import Dimension
-from app.domain.references import FILE, NO_WEIGHTS
+from app.domain.references import FILE, NO_WEIGHTS, RECORDED
 from app.domain.states import FINAL, JobKind, State
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.services import catalogs, scopes, zoos
@@ -38,7 +38,9 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
     if FILE in names:
         raise InvalidError("A bare file is no zoo; put the files into a folder with a zoo.toml.", slug="unknown-zoo")
     chosen = [zoos.named(known, name) for name in names]
-    if len(chosen) < 2:  # noqa: PLR2004 - a pair
+    if RECORDED in names:
+        request = _of_recorded(request, names)
+    elif len(chosen) < 2:  # noqa: PLR2004 - a pair
         raise InvalidError("An audit compares zoo against zoo; name at least two.", slug="too-few-zoos")
     weights = request.get("weights") or DEFAULT_WEIGHTS
     scope = scopes.scope(session, request, ())
@@ -60,12 +62,26 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
         )
     )
     session.flush()
-    reading = catalogs.specs(session, chosen)
+    reading = catalogs.specs(session, [zoo for zoo in chosen if zoo.name != RECORDED])
     expand = JobSpec(
         "expand", JobKind.EXPAND, {"audit_id": str(audit_id)}, needs={spec.handle: spec.handle for spec in reading}
     )
     ids = jobs.add(session, [*reading, expand], audit_id=audit_id)
     return Submitted(audit_id, created=True, ring=ready([*reading, expand], ids))
+
+
+def _of_recorded(request: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Return the request of an audit of recorded models, which have accuracy alone; raises InvalidError."""
+    if names != [RECORDED]:
+        raise InvalidError(
+            "Models that are known by imported predictions are audited among themselves; leave the other zoos out.",
+            slug="mixed-zoos",
+        )
+    if not request.get("dataset"):
+        raise InvalidError("Recorded models are compared on a data set; name it.", slug="no-dataset")
+    if set(request.get("dimensions") or [Dimension.ACCURACY]) != {str(Dimension.ACCURACY)}:
+        raise InvalidError("Recorded models have accuracy alone; leave the other dimensions out.", slug="no-model")
+    return request | {"dimensions": [str(Dimension.ACCURACY)]}
 
 
 def _row(session: Session, audit_id: uuid.UUID) -> Audit:

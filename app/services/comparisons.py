@@ -14,7 +14,7 @@ from app.domain.states import FINAL, State
 from app.domain.storage import file_path
 from app.errors import ConflictError, NotFoundError
 from app.services import findings as finding_service
-from app.services import scopes, subjects, zoos
+from app.services import recorded, scopes, subjects, zoos
 from app.services.submission import Caller, Submitted, earlier, ready
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
     if Dimension.ACCURACY in (request.get("dimensions") or ()) or request.get("dataset"):
         _check_accuracy(request, a, b)
     spaces = {side.listing.label_space for side in (a, b) if side.listing and side.listing.label_space}
-    scope = scopes.scope(session, request, spaces)
+    scope = scopes.scope(session, recorded.fit(session, request, (a, b)), spaces)
+    imported = recorded.imported(session, scope, (a, b))
     keys = [side.listing.architecture for side in (a, b) if side.listing]
     session.add(
         Comparison(
@@ -57,10 +58,11 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
     session.flush()
     share = str(comparison_id)
     specs = [
-        *plan.measurements([a.subject, b.subject], scope, share=share),
-        plan.comparison(share, a.subject, b.subject, scope, share=share),
+        *plan.measurements([a.subject, b.subject], scope, share=share, imported=imported),
+        plan.comparison(share, a.subject, b.subject, scope, share=share, imported=imported),
     ]
-    ids = jobs.add(session, specs, comparison_id=comparison_id)
+    there = {plan.predict_handle(ref): job_id for ref, job_id in imported.items()}
+    ids = jobs.add(session, specs, comparison_id=comparison_id, known=there)
     return Submitted(comparison_id, created=True, ring=ready(specs, ids))
 
 

@@ -41,10 +41,7 @@ def add(session: Session, request: dict[str, Any]) -> dict[str, Any]:
     name, format or path that cannot be right, ConflictError for a name that is taken.
     """
     name, kind, path = request["name"], request["format"], Path(request["path"])
-    if not _NAME.fullmatch(name):
-        raise InvalidError(
-            f"{name!r} is no name for a data set; use letters, digits, -, _ and ., at most 100.", slug="invalid-name"
-        )
+    check_name(name)
     if kind not in FORMATS:
         raise InvalidError(
             f"There is no data set format {kind!r}; it is {' or '.join(FORMATS)}.", slug="invalid-format"
@@ -54,6 +51,14 @@ def add(session: Session, request: dict[str, Any]) -> dict[str, Any]:
     dataset = Dataset(id=new_id(), name=name, format=kind, path=str(path), label_space=request.get("label_space"))
     datasets.add(session, dataset)
     return to_json(dataset)
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidError unless this can be the name of a data set."""
+    if not _NAME.fullmatch(name):
+        raise InvalidError(
+            f"{name!r} is no name for a data set; use letters, digits, -, _ and ., at most 100.", slug="invalid-name"
+        )
 
 
 def to_json(dataset: Dataset) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.db import listings
 from app.domain.plan import Subject
-from app.domain.references import FILE, UNTRAINED, MalformedReferenceError, Reference, parse
+from app.domain.references import FILE, RECORDED, UNTRAINED, MalformedReferenceError, Reference, parse
 from app.errors import InvalidError
 from app.services import zoos
 
@@ -29,6 +29,11 @@ class Named:
     tags: tuple[str, ...]
     """The model's weights tags behind which something was trained, as far as known."""
 
+    @property
+    def full_ref(self) -> str:
+        """The reference with its weights tag, where a catalog knows it."""
+        return self.listing.ref if self.listing else self.subject.ref
+
 
 def read(session: Session, known: dict[str, Zoo], text: str) -> Named:
     """Return what a reference names.
@@ -44,6 +49,8 @@ def read(session: Session, known: dict[str, Zoo], text: str) -> Named:
         # A worker runs in another folder.
         path = Path(reference.name).expanduser().absolute()
         return Named(Subject.of(replace(reference, name=str(path)), None), None, ())
+    if reference.zoo == RECORDED:
+        return Named(Subject.of(replace(reference, weights=None), None), None, ())
     found = _listings(session, reference)
     tags = tuple(item.weights for item in found if item.weights not in UNTRAINED)
     if not found:

@@ -11,7 +11,7 @@ from app.db import idempotency
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from sqlalchemy.orm import Session
 
@@ -55,6 +55,7 @@ def earlier(
     return None if stands_for == resource_id else stands_for
 
 
-def ready(specs: Iterable[JobSpec], ids: dict[str, uuid.UUID]) -> dict[str, list[uuid.UUID]]:
-    """Return the jobs that may start at once, by device class."""
-    return {DEVICE: [ids[spec.handle] for spec in specs if not spec.needs]}
+def ready(specs: Collection[JobSpec], ids: dict[str, uuid.UUID]) -> dict[str, list[uuid.UUID]]:
+    """Return the jobs that may start at once, by device class: those that need none of the others."""
+    new = {spec.handle for spec in specs}
+    return {DEVICE: [ids[spec.handle] for spec in specs if new.isdisjoint(spec.needs.values())]}

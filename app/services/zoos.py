@@ -8,8 +8,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from app.db import listings
-from app.domain.references import FILE
-from app.domain.zoos import BARE_FILE, SHIPPED, Zoo
+from app.domain.zoos import NAMED_BY_REFERENCES, SHIPPED, Zoo
 from app.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def known(settings: Settings) -> dict[str, Zoo]:
     for folder in settings.local_zoos:
         for manifest in _manifests(folder):
             zoo = _read(manifest)
-            if zoo.name in zoos or zoo.name == FILE:
+            if zoo.name in zoos or zoo.name in NAMED_BY_REFERENCES:
                 taken = zoos[zoo.name].folder if zoo.name in zoos else None
                 raise InvalidError(
                     f"{manifest} names its zoo {zoo.name!r}, but {taken or 'a zoo that ships with the project'} has "
@@ -74,9 +73,9 @@ def _read(manifest: Path) -> Zoo:
 
 
 def named(zoos: dict[str, Zoo], name: str) -> Zoo:
-    """Return a zoo that a request names, also the bare file; raises InvalidError with near names."""
-    if name == FILE:
-        return BARE_FILE
+    """Return a zoo that a request names, also those without a catalog; raises InvalidError with near names."""
+    if name in NAMED_BY_REFERENCES:
+        return NAMED_BY_REFERENCES[name]
     if name not in zoos:
         raise InvalidError(_unknown(zoos, name), slug="unknown-zoo")
     return zoos[name]

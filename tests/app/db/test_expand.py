@@ -125,7 +125,13 @@ def test_concluding_counts(database, settings):
         audits.conclude(session, audit_id)
     row, _, _ = read(database, audit_id)
     assert row.state == "succeeded"
-    assert row.summary == {"comparisons": 3, "states": {"failed": 3}, "verdicts": {}, "findings": {}}
+    assert row.summary == {
+        "comparisons": 3,
+        "states": {"failed": 3},
+        "verdicts": {},
+        "findings": {},
+        "accuracy_groups": [],
+    }
 
 
 def test_a_catalog_keeps_the_ids_of_what_stays(database):
@@ -142,7 +148,7 @@ def test_a_catalog_keeps_the_ids_of_what_stays(database):
 
 
 def test_a_data_set_that_changes_is_a_conflict(database):
-    fact = {"items": 360, "classes": 10, "label_space": "digits"}
+    fact = {"items": 360, "classes": 10, "labels_digest": "labels-x", "label_space": "digits"}
     with database.write() as session:
         datasets.fill(session, "digits", digest="a" * 64, **fact)
         datasets.fill(session, "digits", digest="a" * 64, **fact)

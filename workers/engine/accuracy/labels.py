@@ -29,6 +29,16 @@ def check_size(space: str | None, classes: int, *, what: str) -> None:
         )
 
 
+def check_fits(space: str, classes: int, *, what: str) -> None:
+    """Raise UsageError when indices up to ``classes - 1`` are outside a space known by name."""
+    if classes > SPACES[space]:
+        raise UsageError(
+            "label-range",
+            f"{what} holds the class index {classes - 1}, but label space {space} has {SPACES[space]} classes; correct "
+            "the label space.",
+        )
+
+
 def offset(model_space: str | None, model_classes: int, dataset_space: str | None, dataset_classes: int) -> int:
     """Return what is added to a model's class index to give the dataset's.
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from workers.engine.accuracy.predictions import TOP
+from workers.engine.accuracy import classes, confidence
+from workers.engine.accuracy.predictions import LABELS_ONLY, TOP
 from workers.engine.protocol import UsageError
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def items_needed(discordant: float, margin: float) -> int:
 def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
     """Return the measured accuracy block of a comparison; differences are a - b, fractions.
 
-    ``top5`` is None when either side ranks fewer than five classes.
+    ``top5`` is None when either side ranks fewer than five classes; ``classes`` and ``confidence`` are those of
+    ``classes.told_apart`` and ``confidence.compare``.
 
     Raises:
         UsageError: when the two did not answer the same items.
@@ -140,6 +142,8 @@ def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
         "agreement_ci95": list(wilson_interval(agreed, n)),
         "ledger": counts,
         "discordant": (counts["a_only"] + counts["b_only"]) / n,
+        "classes": classes.told_apart(a.labels, a.right(1), b.right(1)),
+        "confidence": confidence.compare(a, b),
     }
 
 
@@ -147,9 +151,12 @@ def _metric(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> dict[str,
     n = right_a.size
     a_only = int(np.count_nonzero(right_a & ~right_b))
     b_only = int(np.count_nonzero(right_b & ~right_a))
+    hits_a, hits_b = int(np.count_nonzero(right_a)), int(np.count_nonzero(right_b))
     return {
-        "a": int(np.count_nonzero(right_a)) / n,
-        "b": int(np.count_nonzero(right_b)) / n,
+        "a": hits_a / n,
+        "b": hits_b / n,
+        "a_ci95": list(wilson_interval(hits_a, n)),
+        "b_ci95": list(wilson_interval(hits_b, n)),
         "difference": (a_only - b_only) / n,
         "ci90": list(tango_interval(a_only, b_only, n, 0.90)),
         "ci95": list(tango_interval(a_only, b_only, n, 0.95)),
@@ -169,7 +176,8 @@ def _check_same_items(a: Predictions, b: Predictions) -> None:
         raise UsageError(
             "items-differ", f"Item {row} is labelled {a.labels[row]} for A and {b.labels[row]} for B: {advice}"
         )
-    if a.items_digest != b.items_digest:
+    by_labels = any(side.items_digest.startswith(LABELS_ONLY) for side in (a, b))
+    if a.items_digest != b.items_digest and not by_labels:
         raise UsageError(
             "items-differ", f"A answered the items {a.items_digest} and B the items {b.items_digest}: {advice}"
         )

@@ -15,6 +15,10 @@ TOP = 5
 """Ranked classes kept for every item; fewer when the model has fewer classes."""
 
 
+LABELS_ONLY = "labels-"
+"""How the digest of items begins that are known by their labels alone."""
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """The ranked answers of one model, in the dataset's order and in the dataset's class indices.
@@ -27,6 +31,7 @@ class Predictions:
         items_digest: SHA-256 of the items (bytes and labels, in order); only predictions of equal digests compare.
         dataset: name of the dataset.
         provenance: how they were made (runtime, batch, threads, contract, ...), as JSON.
+        ids: integers or text (n), the items' names where the predictions were recorded with them.
     """
 
     labels: NDArray[np.int32]
@@ -35,6 +40,12 @@ class Predictions:
     items_digest: str
     dataset: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    ids: NDArray[Any] | None = None
+
+    @property
+    def labels_digest(self) -> str:
+        """Digest of the labels in order: what items that were not read here are known by."""
+        return labels_digest(self.labels)
 
     @property
     def top1(self) -> NDArray[np.int32]:
@@ -68,6 +79,11 @@ class Predictions:
         for array, dtype in ((self.labels, "<i4"), (self.classes, "<i4"), (self.scores, "<f4")):
             value.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
         return value.hexdigest()
+
+
+def labels_digest(labels: NDArray[np.integer[Any]]) -> str:
+    """Digest of items that are known by their labels alone; never equal to a digest of items' bytes."""
+    return LABELS_ONLY + hashlib.sha256(np.ascontiguousarray(labels, dtype="<i4").tobytes()).hexdigest()
 
 
 def rank(

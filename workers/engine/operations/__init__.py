@@ -17,9 +17,11 @@ _MODULES = {
     "fetch": "fetch",
     "inspect": "inspecting",
     "structure": "structure",
+    "import": "importing",
     "predict": "predict",
     "latency": "timing",
     "compare": "compare",
+    "compare_many": "comparing_many",
 }
 
 

@@ -34,6 +34,7 @@ def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
     values = predictions.summary() | {
         "dataset": dataset.name,
         "dataset_digest": dataset.digest(),
+        "labels_digest": predictions.labels_digest,
         "label_space": dataset.label_space,
         "classes": dataset.classes,
         "predictions_digest": digest,
