@@ -214,7 +214,7 @@ def _compute(node: ir.Node) -> ir.Value | None:
         return _constant_of_shape(node)
     if sum(value.const_value.size for value in given if value.const_value is not None) > _GENERIC_ELEMENTS:
         return None
-    name = given[0].name or "constant"
+    name = rw.joined(given)
     try:
         result = _evaluate(node, [rw.numpy_of(value) if value is not None else None for value in node.inputs])
     except rw.AbsentValueError:

@@ -206,6 +206,9 @@ def _full_window(node: ir.Node) -> int:
     )  # the window starts at the padding's edge and must reach the last element
     if dilated or not covers or (any(pads) and rw.attribute(node, "count_include_pad", 0)):
         return 0
+    if not all(size == 1 for size in shape[2:]):
+        window = "x".join(map(str, kernel))
+        node.metadata_props.setdefault(rw.SIZED, f"averages a window of {window}, here the whole map")
     pooled = rw.new_node(node, "GlobalAveragePool", [node.inputs[0]], shape=output, merged=[node])
     rw.replace(node.outputs[0], pooled)
     return 1
