@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from app import evidence
 from app.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -142,8 +143,11 @@ def _architecture(block: dict[str, Any]) -> list[RenderableType]:
         )
     differences = block["differences"]
     parts: list[RenderableType] = [counts, Text.assemble("verdict: ", word(block["verdict"]))]
-    if line := _proof(block.get("proof") or {}) or block.get("note"):
-        parts.append(Text(line, style="dim"))
+    lines = (
+        evidence.proof(block.get("proof") or {}) or block.get("note"),
+        evidence.input_sizes(block.get("input_sizes") or {}),
+    )
+    parts += [Text(line, style="dim") for line in lines if line]
     if not differences:
         return parts
     listed = _table(f"{len(differences)} differences", "kind", "what", "A", "B", "severity")
@@ -160,19 +164,6 @@ def _architecture(block: dict[str, Any]) -> list[RenderableType]:
     if len(differences) > MOST_DIFFERENCES:
         parts.append(Text(f"… and {len(differences) - MOST_DIFFERENCES} more; --json has all.", style="dim"))
     return parts
-
-
-def _proof(proof: dict[str, Any]) -> str | None:
-    """Return one line on how sameness was proven or refuted; None when the models were not run."""
-    if not proof.get("ran") or proof.get("error_float32") is None:
-        return None
-    errors = proof["error_float32"]
-    line = (
-        f"with the same weights, on {proof['inputs']} random inputs: float32 error of A {errors['a']:.1e}, of B "
-        f"{errors['b']:.1e} (at most {proof['tolerance']:.1e} allowed); in float64 {proof['error_float64']:.1e} apart"
-    )
-    first = proof.get("first_divergence")
-    return f"{line}; first at {first['a']['node']} / {first['b']['node']}" if first else line
 
 
 def _end(end: dict[str, Any] | None) -> str:

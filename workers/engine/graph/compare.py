@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from workers.engine.graph.align import align
 from workers.engine.graph.composites import fuse
 from workers.engine.graph.diff import Diff
+from workers.engine.graph.sizes import input_sizes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,10 +26,12 @@ def compare(a: CanonicalGraph, b: CanonicalGraph, models: tuple[Path, Path, Path
     and computed the same with the same weights (``prove.prove``). Everything else is ``different``; ``note`` says why
     where there is no structural difference. ``proof`` is null where there is nothing to prove: without files, or with a
     structural difference. Totals count the models as published; ``flops`` is twice ``macs``. The worst differences come
-    first, each severity in the order of the dataflow.
+    first, each severity in the order of the dataflow. ``input_sizes`` says where what they share holds only at the
+    input size of the comparison (``sizes.input_sizes``).
     """
     fused_a, fused_b = fuse(a), fuse(b)
-    found = Diff(fused_a, fused_b, align(fused_a, fused_b)).differences()
+    alignment = align(fused_a, fused_b)
+    found = Diff(fused_a, fused_b, alignment).differences()
     same = a.fingerprint == b.fingerprint
     if not same and not any(item["severity"] in ("structural", "interface") for item in found):
         found.append(_unexplained(a, b))
@@ -47,6 +50,7 @@ def compare(a: CanonicalGraph, b: CanonicalGraph, models: tuple[Path, Path, Path
         "b": {key: b.counts[key] for key in _TOTALS},
         "fingerprints": {"a": a.fingerprint, "b": b.fingerprint},
         "differences": found,
+        "input_sizes": input_sizes(fused_a, fused_b, alignment, structural="structural" in severities),
         "note": note,
         "proof": proof,
     }

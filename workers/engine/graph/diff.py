@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 
 from workers.engine.graph import roles
-from workers.engine.graph.canonical import COMMUTATIVE, INPUT
+from workers.engine.graph.canonical import COMMUTATIVE, INPUT, SIZED
 
 if TYPE_CHECKING:
     from workers.engine.graph.align import Alignment
@@ -27,7 +27,10 @@ _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Lay
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
 
 WRITTEN = "padding_as_written"
-"""Attribute that is no difference by itself: a pool's rounding and padding before both were made explicit."""
+"""Attribute of a pool: its rounding and padding before both were made explicit."""
+
+_NO_DIFFERENCE = (WRITTEN, SIZED)
+"""Attributes that are no difference by themselves."""
 
 
 class Diff:
@@ -108,7 +111,7 @@ class Diff:
 
     def _attribute(self, a: Node, b: Node, name: str) -> None:
         values = a.attributes.get(name), b.attributes.get(name)
-        if name == WRITTEN or values[0] == values[1] or self._is_consequence(a, b, name):
+        if name in _NO_DIFFERENCE or values[0] == values[1] or self._is_consequence(a, b, name):
             return
         self._add(a, b, "attribute", name, self._severity_of_attribute(a, b, name, values), values)
 
