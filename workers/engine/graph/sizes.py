@@ -21,9 +21,7 @@ _TOKENS, _WINDOWS = 3, 5
 """Axes of [batch, tokens, channels], and of [batch, windows, heads, query, key]."""
 
 
-def input_sizes(
-    a: CanonicalGraph, b: CanonicalGraph, alignment: Alignment, *, structural: bool
-) -> dict[str, Any]:
+def input_sizes(a: CanonicalGraph, b: CanonicalGraph, alignment: Alignment, *, structural: bool) -> dict[str, Any]:
     """Say at which input sizes two graphs were compared, and whether what they share holds only there.
 
     ``compared_at`` gives each side's input without the batch, channels first. ``holds_only_there`` is null where a

@@ -136,6 +136,9 @@ case("pad before a convolution", pooling.merge_pad,
 case("zero pad before a max pool behind a ReLU", pooling.merge_pad,
      image("r = Relu(x) p = Pad(r, pads) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)", "1,4,4,4"),
      {"Pad": 0}, pads=i64(0, 0, 1, 1, 0, 0, 1, 1))  # fmt: skip
+case("edge pad before a max pool of negative values", pooling.merge_pad,
+     image('p = Pad<mode="edge">(x, pads) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)', "1,4,4,4"),
+     {"Pad": 0}, pads=i64(0, 0, 0, 0, 0, 0, 1, 1))  # fmt: skip
 case("zero pad before an average pool", pooling.merge_pad,
      image("p = Pad(x, pads) y = AveragePool<kernel_shape=[3,3], strides=[1,1]>(p)"),
      {"Pad": 0}, pads=i64(0, 0, 1, 1, 0, 0, 1, 1))  # fmt: skip
@@ -308,6 +311,9 @@ case("windows of a picture", views.one_view_chain,
      image("a = Reshape(x, s) b = Transpose<perm=[0,1,3,2,4,5]>(a) c = Reshape(b, u) d = Reshape(c, t) y = Relu(d)",
            "4,16,8", "1,8,8,8"),
      {"Reshape": 2, "Transpose": 1}, s=i64(1, 2, 4, 2, 4, 8), u=i64(4, 4, 4, 8), t=i64(4, 16, 8))  # fmt: skip
+case("layer norm of a pooled vector", normalisation.layer_norm_of_vector,
+     image("y = LayerNormalization<epsilon=0.001>(x, g, b)", "1,1,1,8", "1,1,1,8"),
+     {"LayerNormalization": 1, "Flatten": 1, "Reshape": 1}, g=w(8), b=w(8))  # fmt: skip
 
 
 def all_passes() -> set[str]:
@@ -346,6 +352,11 @@ REFUSED = {
         pooling.merge_pad,
         image("p = Pad(x, pads) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)", "1,4,4,4"),
         {"pads": i64(0, 0, 1, 1, 0, 0, 1, 1)},
+    ),
+    "edge pad before a convolution": (
+        pooling.merge_pad,
+        image('p = Pad<mode="edge">(x, pads) y = Conv(p, k)'),
+        {"pads": i64(0, 0, 1, 1, 0, 0, 1, 1), "k": w(4, 4, 3, 3)},
     ),
     "zero pad wider than the window": (
         pooling.merge_pad,

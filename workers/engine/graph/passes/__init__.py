@@ -43,6 +43,7 @@ STANDARD: Sequence[Pass] = (
     batch_norm.recognise_batch_norm,
     constants.fold_arithmetic,
     normalisation.layer_norm,
+    normalisation.layer_norm_of_vector,
     inference.remove_no_ops,
     inference.sum_to_add,
     pooling.explicit_pads,
