@@ -68,8 +68,8 @@ def one_view_chain(model: ir.Model) -> int:
             continue
         chain = _chain(node)
         present = [step for step in map(_step, chain) if step is not None]
-        if len(chain) < 2 or len(present) < len(chain) or {name for name, _ in present} == {"Reshape"}:  # noqa: PLR2004
-            continue
+        if len(present) < len(chain) or len(chain) < 2 or not {"Transpose", "Gather"} & {name for name, _ in present}:  # noqa: PLR2004
+            continue  # a view and a slice alone may be a picture's rows, rolled for shifted windows
         source = chain[0].inputs[0]
         whole, shape = rw.shape_of(source), rw.shape_of(output)
         picked = _pick(whole, chain) if whole is not None else None
