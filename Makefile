@@ -43,12 +43,16 @@ serve: digits ## Serve the API with a local worker on http://127.0.0.1:8000
 	$(BIN)/zooaudit serve
 
 .PHONY: test
-test: $(INSTALLED) ## Run the whole test suite on real Postgres, Redis and worker processes
+test: $(INSTALLED) ## Run the test suite on real Postgres, Redis and worker processes
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 .PHONY: test-quick
 test-quick: $(INSTALLED) ## Run the tests that take seconds
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m 'not slow'
+
+.PHONY: golden
+golden: $(INSTALLED) ## Compare every network that several zoos share with what is known of it (a quarter of an hour)
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m exhaustive tests/workers/engine/graph/test_graph_golden_pairs.py
 
 .PHONY: lint
 lint: $(INSTALLED) ## Style and import rules, in seconds

@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from app import layers
+from app import evidence, layers
 from app.errors import InvalidError
 from app.terminal import SIDES, WHAT, empty_table, word
 
@@ -102,23 +102,13 @@ def _architecture(block: dict[str, Any]) -> list[RenderableType]:
             "-" if flops is None else f"{flops / 1e9:.3f}",
             count(row.get("nodes")),
         )
-    verdict = Text.assemble("verdict: ", word(block["verdict"]))
-    line = _proof(block.get("proof") or {}) or block.get("note")
-    said = [Text(line, style="dim")] if line else []
-    return [counts, verdict, *said, *layers.differences(block), *layers.aligned(block)]
-
-
-def _proof(proof: dict[str, Any]) -> str | None:
-    """Return one line on how sameness was proven or refuted; None when the models were not run."""
-    if not proof.get("ran") or proof.get("error_float32") is None:
-        return None
-    errors = proof["error_float32"]
-    line = (
-        f"with the same weights, on {proof['inputs']} random inputs: float32 error of A {errors['a']:.1e}, of B "
-        f"{errors['b']:.1e} (at most {proof['tolerance']:.1e} allowed); in float64 {proof['error_float64']:.1e} apart"
+    lines = (
+        evidence.proof(block.get("proof") or {}) or block.get("note"),
+        evidence.input_sizes(block.get("input_sizes") or {}),
     )
-    first = proof.get("first_divergence")
-    return f"{line}; first at {first['a']['node']} / {first['b']['node']}" if first else line
+    said = [Text(line, style="dim") for line in lines if line]
+    verdict = Text.assemble("verdict: ", word(block["verdict"]))
+    return [counts, verdict, *said, *layers.differences(block), *layers.aligned(block)]
 
 
 def _accuracy(block: dict[str, Any]) -> list[RenderableType]:

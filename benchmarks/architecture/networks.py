@@ -68,11 +68,8 @@ _OWN: dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, ...]]] = {
 }
 
 
-def export(module: torch.nn.Module, example: torch.Tensor, path: Path, *, keep_weights: bool = False) -> None:
-    """Write the module as ``export_module`` does, with every large weight left out of the file.
-
-    ``keep_weights`` is for networks that compute constants from their weights (Swin's position bias).
-    """
+def export(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
+    """Write the module as ``export_module`` does, with every large weight left out of the file."""
     # torch's fused encoder layer is no ONNX operator; the plain layers compute the same.
     torch.backends.mha.set_fastpath_enabled(False)
     model = capture(module, example.shape)
@@ -82,7 +79,7 @@ def export(module: torch.nn.Module, example: torch.Tensor, path: Path, *, keep_w
     for value in model.graph.initializers.values():
         tensor = value.const_value
         large = tensor is not None and tensor.size > KEPT_ELEMENTS and tensor.dtype.is_floating_point()
-        if large and not keep_weights:
+        if large:
             value.const_value = ir.ExternalTensor(
                 "absent", 0, tensor.size * 4, tensor.dtype, shape=ir.Shape(tensor.shape), name=value.name or ""
             )

@@ -102,3 +102,11 @@ def test_a_proof_is_one_line(answer):
     assert "first at stem / conv1" in text
     answer["architecture"]["proof"] = {"ran": False, "error_float32": None}
     assert "No structural difference" in _text(render.comparison(answer))
+
+
+def test_the_only_input_size_that_holds_is_named(answer):
+    sizes = {"compared_at": {"a": [3, 224, 224], "b": [3, 224, 224]}, "holds_only_there": True, "because": ["B turns"]}
+    answer["architecture"]["input_sizes"] = sizes
+    assert "holds at input 3x224x224 only: B turns" in _text(render.comparison(answer))
+    sizes["holds_only_there"] = False
+    assert "holds at" not in _text(render.comparison(answer))

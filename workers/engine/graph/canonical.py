@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-FORM = 1
+FORM = 2
 """Version of the canonical form; graphs of different versions do not compare."""
 
 INPUT = "Input"
 """Operator name of a graph input."""
 
-NUMERIC = ("epsilon", "batch_norm", "padding_as_written")
+SIZED = "written_for_size"
+"""Attribute: how a node was written where its canonical spelling holds at this input size alone; see ``sizes``."""
+
+NUMERIC = ("epsilon", "batch_norm", "padding_as_written", SIZED)
 """Attributes that do not enter the fingerprint: an epsilon, whether a batch-norm had already been folded, and how a
-pool's rounding and padding were written before both became explicit."""
+pool's rounding and padding were written before both became explicit, and what holds at this input size alone."""
 
 COMMUTATIVE = ("Add", "Mul", "Max", "Min", "And", "Or", "Equal")
 """Operators whose data operands may be swapped."""

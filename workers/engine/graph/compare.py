@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from workers.engine.graph.align import align
 from workers.engine.graph.composites import fuse
 from workers.engine.graph.diff import Diff
+from workers.engine.graph.sizes import input_sizes
 from workers.engine.graph.view import joint, rows, words
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ def compare(
     and computed the same with the same weights (``prove.prove``). Everything else is ``different``; ``note`` says why
     where there is no structural difference. ``proof`` is null where there is nothing to prove: without files, or with a
     structural difference. Totals count the models as published; ``flops`` is twice ``macs``. The worst differences come
-    first, each severity in the order of the dataflow. ``picture`` is the SVG file to write, and the references of A and
-    B to write over it; ``diagram`` then says why there is none, if there is none.
+    first, each severity in the order of the dataflow. ``input_sizes`` says where what they share holds only at the
+    input size of the comparison (``sizes.input_sizes``). ``picture`` is the SVG file to write, and the references of A
+    and B to write over it; ``diagram`` then says why there is none, if there is none.
     """
     fused_a, fused_b = fuse(a), fuse(b)
     alignment = align(fused_a, fused_b)
@@ -60,6 +62,7 @@ def compare(
         "differences": [item | {"text": words.difference_text(item)} for item in found],
         "aligned": rows.aligned(view),
         "diagram": None,
+        "input_sizes": input_sizes(fused_a, fused_b, alignment, structural="structural" in severities),
         "note": note,
         "proof": proof,
     }

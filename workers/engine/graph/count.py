@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from workers.engine.graph import published
 from workers.engine.graph.passes import rewriting as rw
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    from workers.engine.graph.published import Published
 
 KEYS = ("parameters", "buffers", "macs", "flops", "activations")
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
@@ -25,11 +28,13 @@ def annotate(model: ir.Model, batch: int) -> None:
     ``macs`` counts multiply-accumulates of convolutions and matrix products, ``flops`` is twice that; ``activations``
     counts the elements that those operators put out (the convention of fvcore and timm). A matrix used by several nodes
     is one parameter (tied); a vector used by several nodes is counted at every use, because exporters merge equal
-    vectors (all batch-norm gammas of an untrained model) that the model keeps apart.
+    vectors (all batch-norm gammas of an untrained model) that the model keeps apart. Where the export says what each
+    tensor was (``published``), nothing is guessed: every parameter counts once, as large as it was published.
     """
-    tied: set[str] = set()
+    known = published.read(model)
+    seen: set[str] = set()
     for node in model.graph:
-        parameters, buffers = _weights(node, tied)
+        parameters, buffers = _weights(node, seen) if known is None else _published(node, known, seen)
         macs = _macs(node) // batch
         shape = rw.shape_of(node.outputs[0]) or ()
         node.meta[rw.COUNTS] = {
@@ -39,6 +44,14 @@ def annotate(model: ir.Model, batch: int) -> None:
             "flops": 2 * macs,
             "activations": math.prod(shape) // batch if node.op_type in _PRODUCTS else 0,
         }
+
+
+def _published(node: ir.Node, known: Published, seen: set[str]) -> tuple[int, int]:
+    """Elements of the published tensors that this node is the first to hold, as they are or in what they became."""
+    held = [value for value in node.inputs if value is not None and value.const_value is not None]
+    names = {name for value in held for name in rw.origins(value)} - seen
+    seen |= names
+    return sum(known.parameters.get(name, 0) for name in names), sum(known.buffers.get(name, 0) for name in names)
 
 
 def _weights(node: ir.Node, tied: set[str]) -> tuple[int, int]:

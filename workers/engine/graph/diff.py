@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 
 from workers.engine.graph import roles
-from workers.engine.graph.canonical import COMMUTATIVE, INPUT
+from workers.engine.graph.canonical import COMMUTATIVE, INPUT, SIZED
 
 if TYPE_CHECKING:
     from workers.engine.graph.align import Alignment
@@ -27,7 +27,10 @@ _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Lay
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
 
 WRITTEN = "padding_as_written"
-"""Attribute that is no difference by itself: a pool's rounding and padding before both were made explicit."""
+"""Attribute of a pool: its rounding and padding before both were made explicit."""
+
+_NO_DIFFERENCE = (WRITTEN, SIZED)
+"""Attributes that are no difference by themselves."""
 
 
 class Diff:
@@ -112,7 +115,7 @@ class Diff:
 
     def _attribute(self, a: Node, b: Node, name: str) -> None:
         values = a.attributes.get(name), b.attributes.get(name)
-        if name == WRITTEN or values[0] == values[1] or self._is_consequence(a, b, name):
+        if name in _NO_DIFFERENCE or values[0] == values[1] or self._is_consequence(a, b, name):
             return
         self._add(a, b, "attribute", name, self._severity_of_attribute(a, b, name, values), values)
 
@@ -138,15 +141,24 @@ class Diff:
             return left.get(name) is None or right.get(name) is None  # the missing batch-norm is reported itself
         if name == "batch_norm":
             return left.get("bias") != right.get("bias")
-        if name in ("group", "output_channels") and self._depthwise(a, b):
-            return True
+        if name in ("group", "output_channels"):
+            return self._depthwise(a, b) or (name == "group" and self._same_group_width(a, b))
+        if name in ("pads", "ceil_mode"):
+            return self._padding_follows(a, b, name)
+        return name in _FOLLOWS_SHAPE and a.op in _VIEW_OPS and self._inputs_differ(a, b)
+
+    def _padding_follows(self, a: Node, b: Node, name: str) -> bool:
+        """Padding or rounding that follows the window, the size of what is read, or a Pad of one side alone."""
+        left, right = a.attributes, b.attributes
         if name == "pads" and any(left.get(key) != right.get(key) for key in ("kernel_shape", "dilations")):
             return _grows_with_window(left, right)
-        if name in ("pads", "ceil_mode") and a.op in _POOLS:
-            # The rows that rounding adds depend on the size of what is read, and on this node's own stride.
-            sized = self._inputs_differ(a, b) or left.get("strides") != right.get("strides")
-            return sized and left.get(WRITTEN) == right.get(WRITTEN)
-        return name in _FOLLOWS_SHAPE and a.op in _VIEW_OPS and self._inputs_differ(a, b)
+        if a.op not in _POOLS:
+            return a.op in _VIEW_OPS and self._inputs_differ(a, b)
+        if self._reads_new_pad(a, 0) or self._reads_new_pad(b, 1):
+            return True
+        # The rows that rounding adds depend on the size of what is read, and on this node's own stride.
+        sized = self._inputs_differ(a, b) or left.get("strides") != right.get("strides")
+        return sized and left.get(WRITTEN) == right.get(WRITTEN)
 
     def _depthwise(self, a: Node, b: Node) -> bool:
         """Both convolve every channel by itself, with as many filters a channel; only the channels differ upstream."""
@@ -157,6 +169,17 @@ class Diff:
                 return False
             sizes.append(node.attributes["output_channels"] / channels)
         return sizes[0] == sizes[1]
+
+    def _reads_new_pad(self, node: Node, side: int) -> bool:
+        """A Pad that only this side has stands before the pool; it is reported itself."""
+        graph, partner = ((self.a, self.to_b), (self.b, self.to_a))[side]
+        return any(graph.nodes[source].op == "Pad" and source not in partner for source, _ in node.inputs)
+
+    def _same_group_width(self, a: Node, b: Node) -> bool:
+        """Both convolve groups of as many channels; how many groups that makes follows from the channels upstream."""
+        channels = [graph.nodes[node.inputs[0][0]].shape[1] for graph, node in ((self.a, a), (self.b, b))]
+        groups = [node.attributes.get("group", 1) for node in (a, b)]
+        return channels[0] != channels[1] and channels[0] * groups[1] == channels[1] * groups[0] and min(groups) > 1
 
     def _weights(self, a: Node, b: Node) -> None:
         """Weights of element-wise operators: their number, and their shape where the inputs agree."""
@@ -279,7 +302,9 @@ def _group(differences: list[Difference]) -> list[Difference]:
     grouped: list[Difference] = []
     first: dict[str, Difference] = {}
     for difference in differences:
-        sides = [difference[side] and (difference[side]["op"], difference[side]["value"]) for side in "ab"]
+        # One epsilon is set for all batch-norms, whether they could be folded into a product or not.
+        operator = difference["attribute"] != "epsilon"
+        sides = [difference[side] and (operator and difference[side]["op"], difference[side]["value"]) for side in "ab"]
         if difference["kind"] == "rewired":  # each has its own names as values
             grouped.append(difference)
             continue

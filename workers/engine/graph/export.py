@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir
 
-from workers.engine.graph import passes
+from workers.engine.graph import passes, published
 from workers.engine.graph.capture import capture
 from workers.engine.graph.extract import name_sources
 from workers.engine.graph.passes import rewriting as rw
@@ -32,6 +32,7 @@ def export_module(module: Any, input_shape: Sequence[int], path: Path) -> None:
     with _explained(module, input_shape):
         model = capture(module, input_shape)
         _name_keras_weights(module, model)
+        published.record(module, model)
         with quiet():
             _tidy(model)
         onnx_ir.save(model, str(path))
@@ -62,6 +63,7 @@ def structure_of(module: Any, input_shape: Sequence[int], *, absent: bool = True
     with _explained(module, input_shape):
         model = capture(module, input_shape)
         _name_keras_weights(module, model)
+        published.record(module, model)
         if absent:
             _forget_weights(model)
         with quiet():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from workers.engine.graph.canonical import COMMUTATIVE, INPUT, CanonicalGraph, Node
+from workers.engine.graph.canonical import COMMUTATIVE, INPUT, SIZED, CanonicalGraph, Node
 from workers.engine.graph.count import KEYS
 from workers.engine.graph.passes import rewriting as rw
 from workers.engine.graph.passes.layout import INPUT_LAYOUT
@@ -27,11 +27,20 @@ _IRRELEVANT = {"auto_pad", "storage_order", "stash_type", "allowzero", "momentum
 """Attributes that change nothing in inference, or that a pass has already written out."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_CLASSES = "pkg.torch.onnx.class_hierarchy"
 
 
 def name_sources(model: ir.Model) -> None:
-    """Write into every node's metadata what people call it: module path, weight's owner, or published node name."""
+    """Write into every node's metadata what people call it: module path, weight's owner, or published node name.
+
+    An adaptive pool to more than one element, which an exporter writes for the size at hand, is noted as such.
+    """
     for node in model.graph:
+        if "Pool" in node.op_type and ".Adaptive" in node.metadata_props.get(_CLASSES, ""):
+            sizes = (rw.shape_of(node.outputs[0]) or ())[2:]
+            # To one element it is a pool over the whole map at every size; the empty note keeps others away.
+            note = f"pools adaptively to {'x'.join(map(str, sizes))}" if math.prod(sizes) > 1 else ""
+            node.metadata_props.setdefault(rw.SIZED, note)
         if rw.SOURCE in node.metadata_props:
             continue  # written when the model was exported
         scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
@@ -181,6 +190,8 @@ def _finish(node: ir.Node, attributes: dict[str, Any], shape: tuple[int, ...]) -
         attributes["bias"] = len(node.inputs) > 2 and node.inputs[2] is not None  # noqa: PLR2004
     if rw.WRITTEN in node.metadata_props:
         attributes["padding_as_written"] = node.metadata_props[rw.WRITTEN]
+    if node.metadata_props.get(rw.SIZED):
+        attributes[SIZED] = node.metadata_props[rw.SIZED]
     if rw.EPSILON in node.metadata_props:
         attributes["batch_norm"] = True
         attributes["epsilon"] = _plain(float(node.metadata_props[rw.EPSILON]))

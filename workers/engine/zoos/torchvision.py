@@ -104,7 +104,7 @@ class TorchvisionZoo:
         notes = [_NOTES_FOR_AUX[listing.name]] if listing.name in _NOTES_FOR_AUX else []
         if listing.weights == NO_WEIGHTS:
             module = torch_models.build_random(
-                listing, lambda: get_model(listing.name, weights=None, **_BUILD.get(listing.name, {}))
+                listing, lambda: get_model(listing.name, weights=None, **_options(listing.name))
             )
             artifact = torch_models.memory_artifact(module)
         else:
@@ -140,7 +140,7 @@ class TorchvisionZoo:
 
         def build() -> Any:
             if listing.weights == NO_WEIGHTS:
-                return get_model(listing.name, weights=None, **_BUILD.get(listing.name, {}))
+                return get_model(listing.name, weights=None, **_options(listing.name))
             with (
                 replaced(WeightsEnum, "get_state_dict", lambda *_, **__: {}),
                 replaced(torch.nn.Module, "load_state_dict", lambda *_, **__: None),
@@ -148,6 +148,14 @@ class TorchvisionZoo:
                 return get_model(listing.name, weights=_enum(listing.name)[listing.weights])
 
         return torch_models.build_structure(listing, contract, build, notes)
+
+
+def _options(name: str) -> dict[str, Any]:
+    """What a constructor without weights must be told: its training-only parts, and the size that ViT is built for."""
+    options = dict(_BUILD.get(name, {}))
+    if name.startswith("vit_"):
+        (options["image_size"],) = _member(name, NO_WEIGHTS).transforms().crop_size
+    return options
 
 
 @cache

@@ -24,6 +24,8 @@ from workers.engine.graph.passes import (
     pooling,
     products,
     shapes,
+    slices,
+    views,
 )
 from workers.engine.graph.passes import rewriting as rw
 
@@ -136,6 +138,9 @@ case("pad before a convolution", pooling.merge_pad,
 case("zero pad before a max pool behind a ReLU", pooling.merge_pad,
      image("r = Relu(x) p = Pad(r, pads) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)", "1,4,4,4"),
      {"Pad": 0}, pads=i64(0, 0, 1, 1, 0, 0, 1, 1))  # fmt: skip
+case("edge pad before a max pool of negative values", pooling.merge_pad,
+     image('p = Pad<mode="edge">(x, pads) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)', "1,4,4,4"),
+     {"Pad": 0}, pads=i64(0, 0, 0, 0, 0, 0, 1, 1))  # fmt: skip
 case("zero pad before an average pool", pooling.merge_pad,
      image("p = Pad(x, pads) y = AveragePool<kernel_shape=[3,3], strides=[1,1]>(p)"),
      {"Pad": 0}, pads=i64(0, 0, 1, 1, 0, 0, 1, 1))  # fmt: skip
@@ -306,6 +311,54 @@ case("interleaved heads", products.divide_product,
      "q = Slice(r, zero, four, last) j = Slice(r, four, eight, last) y = Sub(q, j) }",
      {"Gemm": 2, "Slice": 0}, k=w(16, 8), b=w(16), s=i64(6, 2, 8), zero=i64(0), four=i64(4), eight=i64(8),
      last=i64(2))  # fmt: skip
+case("mean that drops its axes", shapes.keep_reduced_axes, image("y = ReduceMean<keepdims=0>(x, axes)", "1,4,8"),
+     {"ReduceMean": 1, "Reshape": 1}, axes=i64(2))  # fmt: skip
+case("slice counted from the end", slices.explicit_slice, image("y = Slice(x, starts, ends, axes)", "1,4,3,8"),
+     {"Slice": 1}, starts=i64(-3), ends=i64(2**63 - 1), axes=i64(-2))  # fmt: skip
+case("slice of one element", slices.take_one,
+     image("a = Slice(x, starts, ends, axes) b = Squeeze(a, axes) y = Relu(b)", "1,8,8"),
+     {"Slice": 0, "Squeeze": 0, "Gather": 1}, starts=i64(2), ends=i64(3), axes=i64(1))  # fmt: skip
+case("every element in order", slices.gather_all, image("a = Reshape(x, one) y = Gather(a, all)", "16,16"),
+     {"Gather": 0, "Reshape": 2}, one=i64(-1), all=np.arange(256).reshape(16, 16))  # fmt: skip
+HALVES = {"zero": i64(0), "one": i64(1), "two": i64(2), "end": i64(8)}
+for order, axes in (("rows first", ("one", "two")), ("columns first", ("two", "one"))):
+    body = "".join(
+        f"{name}0 = Slice(x, {inner}, end, {axes[0]}, two) {name} = Slice({name}0, {outer}, end, {axes[1]}, two) "
+        for name, inner, outer in (
+            ("a", "zero", "zero"),
+            ("b", "one", "zero"),
+            ("c", "zero", "one"),
+            ("d", "one", "one"),
+        )
+    )
+    case(f"patches merged, {order}", slices.merge_patches,
+         image(f"{body} y = Concat<axis=3>(a, b, c, d)", "1,4,4,32", "1,8,8,8"),
+         {"Slice": 0, "Concat": 0, "Transpose": 1}, **HALVES)  # fmt: skip
+case("tokens as one axis", shapes.push_token_reshape,
+     image("a = Reshape(x, s) b = LayerNormalization(a, g, q) c = MatMul(b, k) d = Add(c, q) e = Gelu(d) "
+           "y = Add(a, e)", "1,32,8"),
+     {"Reshape": 1, "MatMul": 1}, s=i64(1, 32, 8), g=w(8), q=w(8), k=w(8, 8))  # fmt: skip
+case("dense layer between views", linear.gemm_on_tokens,
+     image("a = Reshape(x, s) b = Gemm<transB=1>(a, k, q) y = Reshape(b, t)", "1,32,5"),
+     {"Gemm": 0, "MatMul": 1, "Add": 1}, s=i64(32, 8), t=i64(1, 32, 5), k=w(5, 8), q=w(5))  # fmt: skip
+case("queries of packed projections, tokens first", views.one_view_chain,
+     "g (float[1,5,24] x) => (float[1,2,5,4] y) { a = Reshape(x, s) b = Transpose<perm=[3,1,2,0,4]>(a) "
+     "c = Squeeze(b, three) d = Gather<axis=0>(c, one) e = Reshape(d, h) f = Transpose<perm=[1,0,2]>(e) "
+     "i = Unsqueeze(f, zero) y = Relu(i) }",
+     {"Reshape": 1, "Gather": 1, "Transpose": 1, "Squeeze": 0, "Unsqueeze": 0}, s=i64(1, 5, 1, 3, 8), three=i64(3),
+     one=i64(1).reshape(()), h=i64(5, 2, 4), zero=i64(0))  # fmt: skip
+case("queries as a slice", views.one_view_chain,
+     "g (float[1,5,24] x) => (float[1,2,4,5] y) { a = Slice(x, eight, end, two) b = Reshape(a, s) "
+     "c = Transpose<perm=[0,2,3,1]>(b) y = Relu(c) }",
+     {"Reshape": 2, "Gather": 1, "Transpose": 1, "Slice": 0}, eight=i64(8), end=i64(16), two=i64(2),
+     s=i64(1, 5, 2, 4))  # fmt: skip
+case("windows of a picture", views.one_view_chain,
+     image("a = Reshape(x, s) b = Transpose<perm=[0,1,3,2,4,5]>(a) c = Reshape(b, u) d = Reshape(c, t) y = Relu(d)",
+           "4,16,8", "1,8,8,8"),
+     {"Reshape": 2, "Transpose": 1}, s=i64(1, 2, 4, 2, 4, 8), u=i64(4, 4, 4, 8), t=i64(4, 16, 8))  # fmt: skip
+case("layer norm of a pooled vector", normalisation.layer_norm_of_vector,
+     image("y = LayerNormalization<epsilon=0.001>(x, g, b)", "1,1,1,8", "1,1,1,8"),
+     {"LayerNormalization": 1, "Flatten": 1, "Reshape": 1}, g=w(8), b=w(8))  # fmt: skip
 
 
 def all_passes() -> set[str]:
@@ -344,6 +397,11 @@ REFUSED = {
         pooling.merge_pad,
         image("p = Pad(x, pads) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)", "1,4,4,4"),
         {"pads": i64(0, 0, 1, 1, 0, 0, 1, 1)},
+    ),
+    "edge pad before a convolution": (
+        pooling.merge_pad,
+        image('p = Pad<mode="edge">(x, pads) y = Conv(p, k)'),
+        {"pads": i64(0, 0, 1, 1, 0, 0, 1, 1), "k": w(4, 4, 3, 3)},
     ),
     "zero pad wider than the window": (
         pooling.merge_pad,

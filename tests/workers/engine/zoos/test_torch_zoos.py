@@ -221,3 +221,10 @@ def test_timm_border_crops_ask_for_pictures_of_the_networks_size() -> None:
     assert contract is not None
     assert contract.resize is None
     assert "'border' is not applied" in contract.source
+
+
+def test_a_transformer_without_weights_is_built_for_the_size_of_its_contract() -> None:
+    zoo = TorchvisionZoo()
+    found = zoo.structure(zoo.describe("vit_h_14", "none"))
+    # torchvision's default weights of this network take 518 pixels, its constructor alone builds for 224.
+    assert found.contract.height == found.module.image_size == 518

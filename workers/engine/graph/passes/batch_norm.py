@@ -149,7 +149,7 @@ def _times(node: ir.Node, left: ir.Value | None, right: ir.Value, shape: tuple[i
         lambda: rw.numpy_of(left).reshape(shape) * rw.numpy_of(right).reshape(shape),
         shape,
         ir.DataType.FLOAT,
-        left.name or "scale",
+        rw.joined([left, right]),
     )
 
 
@@ -161,7 +161,7 @@ def _plus(node: ir.Node, left: ir.Value | None, right: ir.Value, shape: tuple[in
         lambda: rw.numpy_of(left).reshape(shape) + rw.numpy_of(right).reshape(shape),
         shape,
         ir.DataType.FLOAT,
-        left.name or "bias",
+        rw.joined([left, right]),
     )
 
 

@@ -214,7 +214,7 @@ def _compute(node: ir.Node) -> ir.Value | None:
         return _constant_of_shape(node)
     if sum(value.const_value.size for value in given if value.const_value is not None) > _GENERIC_ELEMENTS:
         return None
-    name = given[0].name or "constant"
+    name = rw.joined(given)
     missing = [value is not None and _is_absent(value) for value in node.inputs]
     result = _evaluate(node, [_elements(*each) for each in zip(node.inputs, missing, strict=True)])
     if result is None:

@@ -82,6 +82,30 @@ def matmul_to_gemm(model: ir.Model) -> int:
     return changed
 
 
+def gemm_on_tokens(model: ir.Model) -> int:
+    """Write a Gemm between views to one axis of tokens and back as MatMul and Add on the tokens themselves."""
+    changed = 0
+    for node in rw.nodes(model, "Gemm"):
+        view, user = rw.producer(node.inputs[0], "Reshape", "Flatten"), rw.only_user(node.outputs[0])
+        weight, tokens = node.inputs[1], rw.shape_of(node.inputs[0])
+        shape = rw.shape_of(user.outputs[0]) if user is not None and user.op_type == "Reshape" else None
+        if view is None or user is None or shape is None or weight is None or node.graph is None or tokens is None:
+            continue
+        if len(shape) < 3 or shape[-1] != (rw.shape_of(weight) or (0,))[0] or tokens[0] == 1:  # noqa: PLR2004
+            continue
+        if not rw.is_constant(weight) or set(node.attributes) != {"transB"}:
+            continue
+        target = rw.add_constant(node.graph, np.asarray((*shape[:-1], tokens[1]), np.int64), "shape")
+        value = rw.new_node(node, "Reshape", [view.inputs[0], target], shape=(*shape[:-1], tokens[1]))
+        inputs = [value, _transposed(node.graph, weight)]
+        value = rw.new_node(node, "MatMul", inputs, shape=shape, merged=[node])
+        if _has_bias(node):
+            value = rw.new_node(node, "Add", [value, node.inputs[2]], shape=shape, merged=[user])
+        rw.replace(user.outputs[0], value)
+        changed += 1
+    return changed
+
+
 def _transposed(graph: ir.Graph, weight: ir.Value) -> ir.Value:
     rows, columns = rw.shape_of(weight) or (0, 0)
     dtype = weight.dtype or ir.DataType.FLOAT
@@ -156,6 +180,9 @@ def conv_head_to_gemm(model: ir.Model) -> int:
         if rw.attribute(node, "group", 1) != 1 or not _reaches_only_outputs(node):
             continue
         width = int(np.prod(before[1:]))
+        if any(size > 1 for size in window):
+            text = "x".join(map(str, window))
+            node.metadata_props.setdefault(rw.SIZED, f"convolves a window of {text}, here the whole map")
         flat = rw.new_node(node, "Flatten", [node.inputs[0]], {"axis": 1}, shape=(before[0], width))
         matrix = _matrix(node.graph, weight, (after[1], width))
         inputs: list[ir.Value | None] = [flat, matrix, *node.inputs[2:3]]

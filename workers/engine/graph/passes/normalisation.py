@@ -136,6 +136,27 @@ def _vector(graph: ir.Graph, value: ir.Value, size: int) -> ir.Value:
     return rw.add_lazy(graph, lambda: rw.numpy_of(value), (size,), dtype, value.name or "vector")
 
 
+def layer_norm_of_vector(model: ir.Model) -> int:
+    """Move a layer normalisation of one vector (behind a pool over the whole map) to [batch, channels]."""
+    changed = 0
+    for node in rw.nodes(model, "LayerNormalization"):
+        shape = rw.shape_of(node.outputs[0])
+        rank = len(shape or ())
+        if shape is None or rank < 3 or shape[-1] * shape[0] != int(np.prod(shape)):  # noqa: PLR2004  (more than that)
+            continue
+        if rw.attribute(node, "axis", -1) % rank != rank - 1 or len(node.outputs) > 1:
+            continue
+        flat = (shape[0], shape[-1])
+        value = rw.new_node(node, "Flatten", node.inputs[:1], {"axis": 1}, shape=flat)
+        attributes = {"axis": -1, "epsilon": rw.attribute(node, "epsilon", 1e-5)}
+        inputs = [value, *node.inputs[1:]]
+        value = rw.new_node(node, "LayerNormalization", inputs, attributes, shape=flat, merged=[node])
+        target = rw.add_constant(model.graph, np.asarray(shape, np.int64), "shape")
+        rw.replace(node.outputs[0], rw.new_node(node, "Reshape", [value, target], shape=shape))
+        changed += 1
+    return changed
+
+
 def scalar_factors(model: ir.Model) -> int:
     """Write a literal divisor as a factor, factors in a row as one, and factors of a product's operands behind it.
 

@@ -91,16 +91,17 @@ def _pool_attributes(
 def merge_pad(model: ir.Model) -> int:
     """Merge a zero Pad into the convolution or pool behind it.
 
-    A MaxPool pads with minus infinity, so zeros merge only where no input is negative (behind a ReLU) and no window
-    lies wholly in the padding; an AveragePool then counts the padding (``count_include_pad``).
+    A MaxPool pads with minus infinity, so zeros merge only where no input is negative (behind a ReLU), and no window
+    may lie wholly in the padding: then a repeated edge merges too, because the edge itself is in the window. An
+    AveragePool then counts the padding (``count_include_pad``).
     """
     changed = 0
     for node in rw.nodes(model, "Pad"):
         users = tuple(use.node for use in node.outputs[0].uses())
-        spatial = _spatial_pads(node)
+        spatial, mode = _spatial_pads(node), rw.attribute(node, "mode", "constant")
         if spatial is None or node.outputs[0].is_graph_output() or not users:
             continue
-        if not all(_may_merge(node, user, spatial) for user in users):
+        if not all(_may_merge(node, user, spatial, mode) for user in users):
             continue
         for user in users:
             _merge(node, user, spatial)
@@ -109,13 +110,14 @@ def merge_pad(model: ir.Model) -> int:
 
 
 def _spatial_pads(node: ir.Node) -> tuple[int, ...] | None:
-    """Pads of the spatial axes (begins, then ends) when the Pad adds zeros to nothing else."""
+    """Pads of the spatial axes (begins, then ends) when the Pad adds zeros, or repeats the edge, of nothing else."""
     pads = rw.constant(node.inputs[1]) if len(node.inputs) > 1 else None
     fill = node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004  (data, pads, value)
     axes = node.inputs[3] if len(node.inputs) > 3 else None  # noqa: PLR2004  (data, pads, value, axes)
-    if pads is None or axes is not None or rw.attribute(node, "mode", "constant") != "constant":
+    mode = rw.attribute(node, "mode", "constant")
+    if pads is None or axes is not None or mode not in ("constant", "edge"):
         return None
-    if fill is not None and rw.scalar(fill) != 0:
+    if mode == "constant" and fill is not None and rw.scalar(fill) != 0:
         return None
     half = len(pads) // 2
     if half < 3 or np.any(pads < 0) or any(pads[[0, 1, half, half + 1]]):  # noqa: PLR2004  (batch, channels, spatial)
@@ -123,22 +125,24 @@ def _spatial_pads(node: ir.Node) -> tuple[int, ...] | None:
     return tuple(int(pad) for pad in (*pads[2:half], *pads[half + 2 :]))
 
 
-def _may_merge(pad: ir.Node, user: ir.Node, spatial: tuple[int, ...]) -> bool:
+def _may_merge(pad: ir.Node, user: ir.Node, spatial: tuple[int, ...], mode: str) -> bool:
     if user.op_type not in _WINDOWS or user.inputs[0] is not pad.outputs[0] or user.domain != "":
         return False
     if rw.attribute(user, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return False
     if user.op_type == "Conv":
-        return True
+        return mode == "constant"
     kernel = rw.attribute(user, "kernel_shape")
     before = rw.attribute(user, "pads") or (0,) * len(spatial)
     half = len(kernel)
     total = [new + old for new, old in zip(spatial, before, strict=True)]
-    if rw.attribute(user, "ceil_mode", 0) or any(size >= kernel[index % half] for index, size in enumerate(total)):
+    wide = any(size >= kernel[index % half] for index, size in enumerate(total))
+    if rw.attribute(user, "ceil_mode", 0) or wide or any(before):
         return False
-    if user.op_type == "AveragePool":
-        return not any(before)
-    return not any(before) and never_negative(pad.inputs[0])
+    if mode == "edge":
+        dilated = any(size > 1 for size in rw.attribute(user, "dilations", ()))
+        return user.op_type == "MaxPool" and not dilated
+    return user.op_type == "AveragePool" or never_negative(pad.inputs[0])
 
 
 def _merge(pad: ir.Node, user: ir.Node, spatial: tuple[int, ...]) -> None:
@@ -206,6 +210,9 @@ def _full_window(node: ir.Node) -> int:
     )  # the window starts at the padding's edge and must reach the last element
     if dilated or not covers or (any(pads) and rw.attribute(node, "count_include_pad", 0)):
         return 0
+    if not all(size == 1 for size in shape[2:]):
+        window = "x".join(map(str, kernel))
+        node.metadata_props.setdefault(rw.SIZED, f"averages a window of {window}, here the whole map")
     pooled = rw.new_node(node, "GlobalAveragePool", [node.inputs[0]], shape=output, merged=[node])
     rw.replace(node.outputs[0], pooled)
     return 1

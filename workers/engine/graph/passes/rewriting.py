@@ -22,6 +22,9 @@ EPSILON = "zooaudit.batch_norm_epsilon"
 WRITTEN = "zooaudit.padding_as_written"
 """Metadata of a pool: its rounding and padding as published, before both were made explicit for this input size."""
 
+SIZED = "zooaudit.written_for_size"
+"""Metadata of a node: how it was written, where its canonical spelling is the same at this input size alone."""
+
 COUNTS = "zooaudit.counts"
 """In-memory metadata of a node: its counts before folding, summed when nodes are merged."""
 
@@ -30,6 +33,9 @@ REFOLD = "zooaudit.refold"
 
 LITERAL = "zooaudit.literal."
 """Name prefix of vectors that a pass filled in (a gamma of ones); they are no parameters."""
+
+_WITH = " + "
+"""Between the names of the tensors that a constant was computed from."""
 
 EAGER_ELEMENTS = 4096
 """Constants up to this many elements are computed at once; larger ones stay lazy until somebody runs the model."""
@@ -95,11 +101,24 @@ def add_absent(graph: ir.Graph, shape: Sequence[int], dtype: ir.DataType, name: 
     return _register(graph, absent_tensor(shape, dtype, name), name)
 
 
+def origins(value: ir.Value) -> list[str]:
+    """Names of the published tensors that a constant is, or was computed from."""
+    return (value.name or "").split("::", maxsplit=1)[0].split(_WITH)
+
+
+def joined(values: Iterable[ir.Value]) -> str:
+    """Name for a constant that is computed from several: floating-point ones are its origins, indices are not."""
+    known = list(values)
+    weights = [value for value in known if value.dtype is not None and value.dtype.is_floating_point()]
+    names = dict.fromkeys(name for value in weights or known[:1] for name in origins(value) if name)
+    return _WITH.join(names) or "constant"
+
+
 def owner(value: ir.Value | None) -> str | None:
     """Return the layer that a weight's name belongs to: ``conv1_conv`` of ``conv1_conv/kernel``, else None."""
     if value is None or value.const_value is None or value.const_value.size == 1 or value.name is None:
         return None
-    name = value.name.split("::", maxsplit=1)[0]
+    name = origins(value)[0]
     for separator in ("/", "."):
         layer, _, last = name.rpartition(separator)
         if layer and last in _WEIGHT_NAMES:
@@ -183,7 +202,7 @@ def new_node(
 
 def absorb(node: ir.Node, old: ir.Node) -> None:
     """Let ``node`` stand for ``old`` too: the first source name wins, counts add up."""
-    for key in (SOURCE, EPSILON):
+    for key in (SOURCE, EPSILON, SIZED):
         if key in old.metadata_props and key not in node.metadata_props:
             node.metadata_props[key] = old.metadata_props[key]
     if REFOLD in old.meta:

@@ -14,9 +14,11 @@ _ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "Clip", "HardSwish", "Gelu", "LeakyRe
 def one_reshape(model: ir.Model) -> int:
     """Write each run of views as one Flatten (to [batch, features]) or one Reshape to a literal shape."""
     changed = 0
-    for node in rw.nodes(model, *_VIEWS):
+    for node in rw.nodes(model, *_VIEWS, "Transpose"):
         source, shape = node.inputs[0], rw.shape_of(node.outputs[0])
-        before = rw.producer(source, *_VIEWS)
+        if node.op_type == "Transpose" and (len(shape or ()) != 3 or _moving_ones(node.outputs[0]) is None):  # noqa: PLR2004
+            continue  # of four axes it may be a picture's layout, which other passes move
+        before = rw.producer(source, *_VIEWS) or _moving_ones(source)
         if before is not None:
             source = before.inputs[0]
         start = rw.shape_of(source)
@@ -37,6 +39,16 @@ def one_reshape(model: ir.Model) -> int:
         rw.replace(node.outputs[0], output)
         changed += 1
     return changed
+
+
+def _moving_ones(value: ir.Value | None) -> ir.Node | None:
+    """The Transpose that makes a value, when it moves axes of size 1 alone: the elements keep their order."""
+    node = rw.producer(value, "Transpose")
+    shape, order = (rw.shape_of(node.inputs[0]), rw.attribute(node, "perm")) if node is not None else (None, None)
+    if shape is None or order is None:
+        return None
+    moved = [axis for axis in order if shape[axis] != 1]
+    return node if moved == sorted(moved) else None
 
 
 def _is_output(node: ir.Node) -> bool:
@@ -62,6 +74,86 @@ def push_reshape(model: ir.Model) -> int:
         inputs = [view.inputs[0], *node.inputs[1:]]
         moved = rw.new_node(node, node.op_type, inputs, dict(node.attributes), shape=flat, merged=[node])
         rw.replace(node.outputs[0], rw.new_node(node, "Reshape", [moved, view.inputs[1]], shape=shape))
+        changed += 1
+    return changed
+
+
+def push_token_reshape(model: ir.Model) -> int:
+    """Move a Reshape that joins the axes before the last one behind what treats every vector along that axis alike.
+
+    Tokens of a picture are rows and columns in one model, one long axis in another, for layer normalisation, dense
+    layers, activations and sums between them.
+    """
+    changed = 0
+    for node in rw.nodes(model, "LayerNormalization", "MatMul", *_ACTIVATIONS, "Add", "Mul"):
+        shape = rw.shape_of(node.outputs[0])
+        views = [_token_view(value) for value in node.inputs]
+        found = [view for view in views if view is not None]
+        before = {rw.shape_of(view.inputs[0]) for view in found}
+        if shape is None or len(before) != 1 or not _along_last_axis(node, views):
+            continue
+        tokens = before.pop() or ()
+        inputs = [value if view is None else view.inputs[0] for value, view in zip(node.inputs, views, strict=True)]
+        moved = rw.new_node(
+            node, node.op_type, inputs, dict(node.attributes), shape=(*tokens[:-1], shape[-1]), merged=[node]
+        )
+        if node.op_type == "LayerNormalization":
+            moved.producer().attributes["axis"] = ir.AttrInt64("axis", -1)
+        target = rw.add_constant(model.graph, np.asarray(shape, np.int64), "shape")
+        rw.replace(node.outputs[0], rw.new_node(node, "Reshape", [moved, target], shape=shape))
+        changed += 1
+    return changed
+
+
+def _token_view(value: ir.Value | None) -> ir.Node | None:
+    """The Reshape that makes a value, when it keeps the last axis and changes the tokens before it."""
+    view = rw.producer(value, "Reshape")
+    before, after = (rw.shape_of(view.inputs[0]), rw.shape_of(value)) if view is not None else (None, None)
+    if before is None or after is None or min(len(before), len(after)) < 3:  # noqa: PLR2004  (batch, tokens, channels)
+        return None
+    if before[-1] != after[-1] or after[-1] == 1:
+        return None
+    flattens = len(before) > len(after) and before[0] == after[0]
+    # One picture's tokens as the first axis: attention as torch.nn.MultiheadAttention wants its input.
+    return view if flattens or (len(before) == len(after) and before[0] == 1 < after[0]) else None
+
+
+def _along_last_axis(node: ir.Node, views: list[ir.Node | None]) -> bool:
+    """Whether a node does the same with each vector along the last axis of its views."""
+    after = {rw.shape_of(view.outputs[0]) for view in views if view is not None}
+    if len(after) != 1:
+        return False
+    shape = after.pop() or ()
+    if node.op_type == "LayerNormalization":
+        return views[0] is not None and rw.attribute(node, "axis", -1) % len(shape) == len(shape) - 1
+    if node.op_type == "MatMul":
+        return views[0] is not None and len(rw.shape_of(node.inputs[1]) or ()) == 2 and rw.is_constant(node.inputs[1])  # noqa: PLR2004
+    if node.op_type in _ACTIVATIONS:
+        return views[0] is not None
+    return all(view is not None or _is_vector(value, shape) for value, view in zip(node.inputs, views, strict=True))
+
+
+def _is_vector(value: ir.Value | None, shape: tuple[int, ...]) -> bool:
+    """Whether a constant varies along the last axis alone."""
+    own = rw.shape_of(value)
+    if own is None or not rw.is_constant(value) or len(own) > len(shape):
+        return False
+    return all(size == 1 for size in own[:-1]) and (not own or own[-1] in (1, shape[-1]))
+
+
+def keep_reduced_axes(model: ir.Model) -> int:
+    """Write a mean or maximum that drops the axes it reduces as one that keeps them, and a view."""
+    changed = 0
+    for node in rw.nodes(model, "ReduceMean", "ReduceMax"):
+        before, shape = rw.shape_of(node.inputs[0]), rw.shape_of(node.outputs[0])
+        axes = rw.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        if rw.attribute(node, "keepdims", 1) or before is None or shape is None or axes is None:
+            continue
+        reduced = {int(axis) % len(before) for axis in axes.reshape(-1)}
+        kept = tuple(1 if axis in reduced else size for axis, size in enumerate(before))
+        value = rw.new_node(node, node.op_type, node.inputs, {"keepdims": 1}, shape=kept, merged=[node])
+        target = rw.add_constant(model.graph, np.asarray(shape, np.int64), "shape")
+        rw.replace(node.outputs[0], rw.new_node(node, "Reshape", [value, target], shape=shape))
         changed += 1
     return changed
 
