@@ -51,6 +51,8 @@ STANDARD: Sequence[Pass] = (
     pooling.explicit_pads,
     pooling.merge_pad,
     layout.channels_first_input,
+    # Once before: steps become one transpose before any of them is moved alone.
+    layout.cancel_transposes,
     layout.push_transposes,
     layout.cancel_transposes,
     pooling.global_pool,
