@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _LISTED = 64
 """Integer constants up to this many elements are attributes; longer ones are named by their digest."""
 
+_NEAR = 6
+"""Steps back that tell branches apart before their whole past does."""
+
 _IRRELEVANT = {"auto_pad", "storage_order", "stash_type", "allowzero", "momentum", "training_mode", "spatial",
                "noop_with_empty_axes", "consumed_inputs", "is_test"}  # fmt: skip
 """Attributes that change nothing in inference, or that a pass has already written out."""
@@ -188,6 +191,8 @@ def _finish(node: ir.Node, attributes: dict[str, Any], shape: tuple[int, ...]) -
             attributes.pop(name, None)
         attributes["output_features"] = shape[-1]
         attributes["bias"] = len(node.inputs) > 2 and node.inputs[2] is not None  # noqa: PLR2004
+    if node.op_type == "Pad" and attributes.get("mode") == "constant":
+        attributes.setdefault("constant_value", 0.0)
     if rw.WRITTEN in node.metadata_props:
         attributes["padding_as_written"] = node.metadata_props[rw.WRITTEN]
     if node.metadata_props.get(rw.SIZED):
@@ -197,21 +202,36 @@ def _finish(node: ir.Node, attributes: dict[str, Any], shape: tuple[int, ...]) -
         attributes["epsilon"] = _plain(float(node.metadata_props[rw.EPSILON]))
 
 
+def _near_digests(nodes: list[Node]) -> list[str]:
+    """Digest of each node and what it reads, up to ``_NEAR`` steps back."""
+    labels = [node.label() for node in nodes]
+    near = labels
+    for _ in range(_NEAR):
+        near = [
+            hashlib.blake2b(
+                "|".join([labels[node.id], *sorted(near[source] for source, _ in node.inputs)]).encode(), digest_size=16
+            ).hexdigest()
+            for node in nodes
+        ]
+    return near
+
+
 def _canonical_order(
     nodes: list[Node], outputs: tuple[tuple[int, int], ...]
 ) -> tuple[tuple[Node, ...], tuple[tuple[int, int], ...], list[int]]:
     """Renumber by depth-first post-order from the outputs; the deeper operand of a commutative operator comes first.
 
-    The order depends on structure alone. Depth comes before the digest because one local difference changes every later
-    digest, and a residual sum should list its long branch first in both models all the same.
-    The last value lists the old ids in the new order.
+    The order depends on structure alone. Depth and what stands near come before the digest of the whole past, because
+    one local difference changes every later digest, and two branches that are summed should come in one order in both
+    models all the same. The last value lists the old ids in the new order.
     """
     digests = CanonicalGraph(tuple(nodes), outputs, {}).digests
+    near = _near_digests(nodes)
     depths: list[int] = []
     for node in nodes:
         depths.append(1 + max((depths[source] for source, _ in node.inputs), default=0))
     operands = [
-        tuple(sorted(node.inputs, key=lambda edge: (-depths[edge[0]], digests[edge[0]], edge[1])))
+        tuple(sorted(node.inputs, key=lambda edge: (-depths[edge[0]], near[edge[0]], digests[edge[0]], edge[1])))
         if node.op in COMMUTATIVE
         else node.inputs
         for node in nodes

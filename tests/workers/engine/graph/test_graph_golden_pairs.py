@@ -130,5 +130,4 @@ def test_no_shared_key_is_left_out() -> None:
         if a.partition(":")[0] != b.partition(":")[0]
     }
     checked = {(pair["key"], pair["a"], pair["b"]) for pair in GOLDEN["pair"]}
-    later = {tuple(pair) for pair in GOLDEN["not_yet"]}
-    assert (checked | later, checked & later) == (shared, set())
+    assert checked == shared

@@ -315,6 +315,19 @@ case("mean that drops its axes", shapes.keep_reduced_axes, image("y = ReduceMean
      {"ReduceMean": 1, "Reshape": 1}, axes=i64(2))  # fmt: skip
 case("slice counted from the end", slices.explicit_slice, image("y = Slice(x, starts, ends, axes)", "1,4,3,8"),
      {"Slice": 1}, starts=i64(-3), ends=i64(2**63 - 1), axes=i64(-2))  # fmt: skip
+case("padded, then cropped", slices.crop_pad,
+     image("a = Pad(x, pads) y = Slice(a, starts, ends, axes)", "1,4,8,8"),
+     {"Pad": 1, "Slice": 0}, pads=i64(0, 0, 0, 0, 0, 0, 1, 1), starts=i64(1, 1), ends=i64(9, 9),
+     axes=i64(2, 3))  # fmt: skip
+case("slice of a transposed map", layout.push_transposes,
+     image("a = Transpose<perm=[0,2,3,1]>(x) y = Slice(a, starts, ends, axes)", "1,7,8,2"),
+     {"Transpose": 1, "Slice": 1}, starts=i64(1, 1), ends=i64(8, 3), axes=i64(1, 3))  # fmt: skip
+case("minus infinity before a pool", pooling.merge_pad,
+     image("a = Pad(x, pads, low) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(a)", "1,4,4,4"),
+     {"Pad": 0}, pads=i64(0, 0, 0, 0, 0, 0, 1, 1), low=f32(-np.inf).reshape(()))  # fmt: skip
+case("padding that only one reader can take", pooling.merge_pad,
+     image("a = Pad(x, pads) m = MaxPool<kernel_shape=[3,3]>(a) v = AveragePool<kernel_shape=[3,3]>(a) y = Add(m, v)"),
+     {"Pad": 1}, pads=i64(0, 0, 1, 1, 0, 0, 1, 1))  # fmt: skip
 case("slice of one element", slices.take_one,
      image("a = Slice(x, starts, ends, axes) b = Squeeze(a, axes) y = Relu(b)", "1,8,8"),
      {"Slice": 0, "Squeeze": 0, "Gather": 1}, starts=i64(2), ends=i64(3), axes=i64(1))  # fmt: skip

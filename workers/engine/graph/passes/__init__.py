@@ -60,6 +60,7 @@ STANDARD: Sequence[Pass] = (
     shapes.equal_parts,
     shapes.keep_reduced_axes,
     slices.explicit_slice,
+    slices.crop_pad,
     slices.merge_patches,
     slices.gather_all,
     shapes.push_reshape,

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from workers.engine.graph.passes import rewriting as rw
+from workers.engine.graph.passes import slices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +108,7 @@ def _push(node: ir.Node) -> int:
         return _push_unary(node)
     if node.op_type in (*BINARY, "Concat"):
         return _push_many(node)
-    if node.op_type in ("Pad", "Softmax", "ReduceMean", "Flatten", "Reshape", "LogSoftmax"):
+    if node.op_type in ("Pad", "Slice", "Softmax", "ReduceMean", "Flatten", "Reshape", "LogSoftmax"):
         return _push_axes(node)
     return 0
 
@@ -195,6 +196,8 @@ def _push_axes(node: ir.Node) -> int:
     source, order = found
     if node.op_type == "Pad":
         return _push_pad(node, source, order)
+    if node.op_type == "Slice":
+        return _push_slice(node, source, order)
     if node.op_type in ("Softmax", "LogSoftmax"):
         axis = order[rw.attribute(node, "axis", -1) % len(order)]
         return _move(node, [source], order, {"axis": axis})
@@ -212,6 +215,18 @@ def _push_pad(node: ir.Node, source: ir.Value, order: tuple[int, ...]) -> int:
         moved[:, axis] = pads.reshape(2, -1)[:, position]
     inputs = [source, rw.add_constant(node.graph, moved.reshape(-1), "pads"), *node.inputs[2:]]
     return _move(node, inputs, order, dict(node.attributes))
+
+
+def _push_slice(node: ir.Node, source: ir.Value, order: tuple[int, ...]) -> int:
+    # Layouts of pictures only: in attention, slices of turned views tell queries from keys (``views.one_view_chain``).
+    found = slices.parse(node) if order in {_TO_FIRST, _TO_LAST} else None
+    if found is None or node.graph is None:
+        return 0
+    bounds = sorted((order[axis], bound) for axis, bound in found.bounds.items())
+    columns = [[axis for axis, _ in bounds], *([bound[place] for _, bound in bounds] for place in range(3))]
+    axes, starts, ends, steps = (np.asarray(column, np.int64) for column in columns)
+    named = (("starts", starts), ("ends", ends), ("axes", axes), ("steps", steps))
+    return _move(node, [source, *(rw.add_constant(node.graph, array, name) for name, array in named)], order, {})
 
 
 def _push_mean(node: ir.Node, source: ir.Value, order: tuple[int, ...]) -> int:

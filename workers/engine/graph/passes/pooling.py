@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
@@ -89,35 +91,39 @@ def _pool_attributes(
 
 
 def merge_pad(model: ir.Model) -> int:
-    """Merge a zero Pad into the convolution or pool behind it.
+    """Merge a zero Pad into each convolution or pool behind it.
 
-    A MaxPool pads with minus infinity, so zeros merge only where no input is negative (behind a ReLU), and no window
-    may lie wholly in the padding: then a repeated edge merges too, because the edge itself is in the window. An
-    AveragePool then counts the padding (``count_include_pad``).
+    A MaxPool pads with minus infinity, so such a Pad merges as it is, and zeros merge only where no input is negative
+    (behind a ReLU). No window may lie wholly in the padding: then a repeated edge merges too, because the edge itself
+    is in the window. An AveragePool then counts the padding (``count_include_pad``).
     """
     changed = 0
     for node in rw.nodes(model, "Pad"):
-        users = tuple(use.node for use in node.outputs[0].uses())
-        spatial, mode = _spatial_pads(node), rw.attribute(node, "mode", "constant")
-        if spatial is None or node.outputs[0].is_graph_output() or not users:
+        spatial, mode = _spatial_pads(node), _filling(node)
+        if spatial is None or mode is None:
             continue
-        if not all(_may_merge(node, user, spatial, mode) for user in users):
-            continue
-        for user in users:
-            _merge(node, user, spatial)
-        changed += 1
+        for user in tuple(use.node for use in node.outputs[0].uses()):
+            if _may_merge(node, user, spatial, mode):
+                _merge(node, user, spatial)
+                changed += 1
     return changed
 
 
-def _spatial_pads(node: ir.Node) -> tuple[int, ...] | None:
-    """Pads of the spatial axes (begins, then ends) when the Pad adds zeros, or repeats the edge, of nothing else."""
-    pads = rw.constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    fill = node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004  (data, pads, value)
-    axes = node.inputs[3] if len(node.inputs) > 3 else None  # noqa: PLR2004  (data, pads, value, axes)
+def _filling(node: ir.Node) -> str | None:
+    """What a Pad adds: ``zero``, ``minus infinity`` or ``edge``; None for anything else."""
     mode = rw.attribute(node, "mode", "constant")
-    if pads is None or axes is not None or mode not in ("constant", "edge"):
-        return None
-    if mode == "constant" and fill is not None and rw.scalar(fill) != 0:
+    if mode != "constant":
+        return "edge" if mode == "edge" else None
+    fill = node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004  (data, pads, value)
+    value = 0.0 if fill is None else rw.scalar(fill)
+    return {0.0: "zero", -math.inf: "minus infinity"}.get(value) if value is not None else None
+
+
+def _spatial_pads(node: ir.Node) -> tuple[int, ...] | None:
+    """Pads of the spatial axes (begins, then ends) of a Pad that adds to nothing else and removes nothing."""
+    pads = rw.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    axes = node.inputs[3] if len(node.inputs) > 3 else None  # noqa: PLR2004  (data, pads, value, axes)
+    if pads is None or axes is not None:
         return None
     half = len(pads) // 2
     if half < 3 or np.any(pads < 0) or any(pads[[0, 1, half, half + 1]]):  # noqa: PLR2004  (batch, channels, spatial)
@@ -131,7 +137,7 @@ def _may_merge(pad: ir.Node, user: ir.Node, spatial: tuple[int, ...], mode: str)
     if rw.attribute(user, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return False
     if user.op_type == "Conv":
-        return mode == "constant"
+        return mode == "zero"
     kernel = rw.attribute(user, "kernel_shape")
     before = rw.attribute(user, "pads") or (0,) * len(spatial)
     half = len(kernel)
@@ -139,7 +145,7 @@ def _may_merge(pad: ir.Node, user: ir.Node, spatial: tuple[int, ...], mode: str)
     wide = any(size >= kernel[index % half] for index, size in enumerate(total))
     if rw.attribute(user, "ceil_mode", 0) or wide or any(before):
         return False
-    if mode == "edge":
+    if mode != "zero":
         dilated = any(size > 1 for size in rw.attribute(user, "dilations", ()))
         return user.op_type == "MaxPool" and not dilated
     return user.op_type == "AveragePool" or never_negative(pad.inputs[0])

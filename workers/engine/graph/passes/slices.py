@@ -75,6 +75,28 @@ def parse(node: ir.Node | None) -> _Slice | None:
     return _Slice(node.inputs[0], shape, bounds)
 
 
+def crop_pad(model: ir.Model) -> int:
+    """Write a constant Pad and the Slice that cuts some of it off again as one Pad, which may remove elements."""
+    changed = 0
+    for node in rw.nodes(model, "Slice"):
+        pad, found, shape = rw.producer(node.inputs[0], "Pad"), parse(node), rw.shape_of(node.outputs[0])
+        if pad is None or found is None or shape is None or rw.only_user(pad.outputs[0]) is not node:
+            continue
+        pads, whole = rw.constant(pad.inputs[1]), len(pad.inputs) <= 3  # noqa: PLR2004  (data, pads, value, axes)
+        constant = rw.attribute(pad, "mode", "constant") == "constant"
+        if pads is None or not (whole and constant) or any(step != 1 for _, _, step in found.bounds.values()):
+            continue
+        cropped, rank = pads.copy(), len(found.shape)
+        for axis, (start, end, _) in found.bounds.items():
+            cropped[axis] -= start
+            cropped[axis + rank] -= found.shape[axis] - end
+        inputs = [pad.inputs[0], rw.add_constant(model.graph, cropped, "pads"), *pad.inputs[2:]]
+        output = rw.new_node(node, "Pad", inputs, {"mode": "constant"}, shape=shape, merged=[pad, node])
+        rw.replace(node.outputs[0], output)
+        changed += 1
+    return changed
+
+
 def take_one(model: ir.Model) -> int:
     """Write a Slice of one element of an axis, and the view that drops the axis, as Gather of that element."""
     changed = 0
