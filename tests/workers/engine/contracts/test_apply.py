@@ -51,62 +51,6 @@ def test_equals_torchvision_bit_for_bit(picture: Image.Image, resize: int, crop:
     np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "resnet50.a1_in1k",
-        "vit_base_patch16_224",
-        "mobilenetv3_large_100",
-        "tf_efficientnet_b0",
-        "fastvit_t8",
-        "convnext_tiny",
-        "beit_base_patch16_224",
-        "vit_base_patch32_clip_448",
-    ],
-)
-def test_equals_timm_bit_for_bit(picture: Image.Image, name: str) -> None:
-    from timm.data import create_transform, resolve_data_config
-    from timm.models import get_pretrained_cfg
-
-    from workers.engine.zoos.timm import TimmZoo
-
-    config = resolve_data_config(pretrained_cfg=get_pretrained_cfg(name).to_dict())
-    theirs = create_transform(**config, is_training=False)(picture).numpy()
-    contract = TimmZoo().describe(name, None).contract
-    assert contract is not None
-    np.testing.assert_array_equal(apply(contract, picture), theirs)
-
-
-@pytest.mark.parametrize("name", ["ResNet50", "ResNet50V2", "DenseNet121", "InceptionV3", "VGG16", "EfficientNetB0"])
-def test_equals_keras_documented_use(picture: Image.Image, name: str, tmp_path: object) -> None:
-    from workers.engine.zoos.keras import KerasZoo
-
-    contract = KerasZoo().describe(name, "none").contract
-    import keras  # after the adapter has chosen the backend
-
-    assert contract is not None
-    picture.save(file := f"{tmp_path}/picture.png")
-    loaded = keras.utils.load_img(file, target_size=(contract.height, contract.width))
-    form = "channels_first" if contract.layout == "nchw" else "channels_last"
-    array = keras.utils.img_to_array(loaded, data_format=form)
-    module = {
-        "ResNet50": "resnet",
-        "ResNet50V2": "resnet_v2",
-        "DenseNet121": "densenet",
-        "InceptionV3": "inception_v3",
-        "VGG16": "vgg16",
-        "EfficientNetB0": "efficientnet",
-    }[name]
-    theirs = getattr(keras.applications, module).preprocess_input(array.copy(), data_format=form)
-    ours = apply(contract, picture)
-    # caffe and in-graph modes are the same float32 operations; tf mode divides where scale multiplies, and the means
-    # of torch mode are applied to float64 scalars: at most two units in the last place of values below 4.
-    if contract.scale == 1.0:
-        np.testing.assert_array_equal(ours, theirs)
-    else:
-        assert np.abs(ours - theirs).max() <= 2 * np.spacing(np.float32(2))
-
-
 def test_squash_resizes_without_keeping_the_aspect_ratio(picture: Image.Image) -> None:
     contract = Contract(224, 224, resize=(224, 224), interpolation="bicubic", scale=1.0)
     theirs = np.asarray(picture.resize((224, 224), Image.Resampling.BICUBIC), np.float32).transpose(2, 0, 1)
