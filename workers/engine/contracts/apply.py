@@ -53,13 +53,10 @@ def apply(contract: Contract, picture: NDArray[np.uint8] | Image.Image) -> NDArr
     values: NDArray[np.float32] = image.astype(np.float32)
     if contract.colour == "bgr":
         values = values[..., ::-1]
+    # 255, 127.5: every zoo divides, and float32's reciprocal is another number.
     divisor = round(1 / contract.scale, 1)
-    if 1 / divisor == contract.scale:
-        values = values / np.float32(
-            divisor
-        )  # 255, 127.5: every zoo divides; the reciprocal in float32 is another number
-    else:
-        values = values * np.float32(contract.scale)
+    divides = 1 / divisor == contract.scale
+    values = values / np.float32(divisor) if divides else values * np.float32(contract.scale)
     mean, std = np.array(contract.mean, np.float32), np.array(contract.std, np.float32)
     values = (values - mean) / std
     if contract.layout == "nchw":

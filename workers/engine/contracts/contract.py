@@ -80,16 +80,14 @@ class Contract:
     def _check_sizes(self) -> None:
         sizes = {"height": self.height, "width": self.width}
         for name, value in (("resize", self.resize), ("crop", self.crop)):
-            if isinstance(value, tuple) and len(value) != 2:  # noqa: PLR2004 - height and width
-                raise ValueError(f"{name} has {len(value)} values; it is [height, width]")
+            if (isinstance(value, tuple) and len(value) != 2) or (name == "crop" and isinstance(value, int)):  # noqa: PLR2004
+                raise ValueError(f"{name} is {value}; it is [height, width]")
             for index, side in enumerate(value if isinstance(value, tuple) else (value,)):
                 if side is not None:
                     sizes[f"{name}[{index}]"] = side
         for name, side in sizes.items():
             if not isinstance(side, int) or isinstance(side, bool) or side < 1:
                 raise ValueError(f"{name} is {side!r}; it is a whole number of pixels, at least 1")
-        if isinstance(self.crop, int):
-            raise ValueError(f"crop is {self.crop}; it is [height, width]")
         if self.fit != "stretch" and not isinstance(self.resize, tuple):
             raise ValueError(f"fit is {self.fit!r}, which needs a resize to [height, width]")
 

