@@ -110,8 +110,21 @@ def _permutations(
         for cycle in _cycles(moved)
         if _is_beyond_chance(sum(most[label][1] for label in cycle), sum(int(right[label]) for label in cycle), classes)
     ]
+    inside = [label for cycle in exchanged for label in cycle]
+    if inside and not _works_elsewhere(items, right, inside, sum(most[label][1] for label in inside)):
+        return []
     kinds = {True: "swapped classes", False: "permuted classes"}
     return [(kinds[len(cycle) == _PAIR], None, {label: moved[label] for label in cycle}) for cycle in exchanged]
+
+
+def _works_elsewhere(items: NDArray[Any], right: NDArray[Any], moved: list[int], explained: int) -> bool:
+    """Whether a model is right on the classes that did not move, half as often at least as it is with the moved ones.
+
+    A model that has collapsed, as one does on inverted pictures, may take two classes for each other by accident.
+    """
+    rest = int(items.sum() - items[moved].sum())
+    share = explained / int(items[moved].sum())
+    return rest == 0 or int(right.sum() - right[moved].sum()) / rest >= LEAST_SHARE * share
 
 
 def _cycles(moved: dict[int, int]) -> list[list[int]]:

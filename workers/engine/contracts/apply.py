@@ -55,7 +55,7 @@ def apply(contract: Contract, picture: NDArray[np.uint8] | Image.Image) -> NDArr
         values = values[..., ::-1]
     # 255, 127.5: every zoo divides, and float32's reciprocal is another number.
     divisor = round(1 / contract.scale, 1)
-    divides = 1 / divisor == contract.scale
+    divides = divisor != 0 and 1 / divisor == contract.scale
     values = values / np.float32(divisor) if divides else values * np.float32(contract.scale)
     mean, std = np.array(contract.mean, np.float32), np.array(contract.std, np.float32)
     values = (values - mean) / std

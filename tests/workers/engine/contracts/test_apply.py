@@ -12,7 +12,6 @@ from PIL import Image
 
 from workers.engine.contracts.apply import apply, batch
 from workers.engine.contracts.contract import Contract
-from workers.engine.contracts.differences import differences
 from workers.engine.protocol import UsageError
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -116,17 +115,6 @@ def test_any_size_gives_the_contracts_shape_as_torchvision_does(
     ours = apply(Contract(crop, crop, resize=resize, crop=(crop, crop), scale=1.0), noise)
     theirs = functional.center_crop(functional.resize(Image.fromarray(noise), [resize]), [crop, crop])
     np.testing.assert_array_equal(ours, np.asarray(theirs, np.float32).transpose(2, 0, 1))
-
-
-def test_differences_name_the_fields_and_ignore_the_source() -> None:
-    a = Contract(224, 224, resize=256, crop=(224, 224), source="one", **IMAGENET)
-    assert differences(a, dataclasses.replace(a, source="another")) == []
-    b = dataclasses.replace(a, resize=232, interpolation="bicubic")
-    assert differences(a, b) == [
-        {"field": "resize", "a": 256, "b": 232},
-        {"field": "interpolation", "a": "bilinear", "b": "bicubic"},
-    ]
-    assert differences(a, dataclasses.replace(a, resize=(256, 256))) == [{"field": "resize", "a": 256, "b": [256, 256]}]
 
 
 def test_contracts_survive_json_and_the_digest_ignores_the_source() -> None:
