@@ -22,6 +22,9 @@ LEAST_SHARE = 0.5
 MOST_CLASSES = 2 / 3
 """Share of the classes that must be moved for a permutation of all: by one distance, or each to a place of its own."""
 
+MANY_TIMES = 3
+"""How many more answers must be right under a shift than without it; bad models may answer one class further often."""
+
 CHANCE = 1e-3
 """Probability, over all pairs of classes, that a model which confuses two classes evenly shows such an exchange."""
 
@@ -98,7 +101,8 @@ def _permutations(
             most[label] = (best, count)
     enough = max(MOST_CLASSES * int(np.count_nonzero(items)), _PAIR + 1)
     shift, number = Counter(best - label for label, (best, _) in most.items()).most_common(1)[0] if most else (0, 0)
-    if number >= enough:
+    explained = int(np.count_nonzero(top1 - labels == shift))
+    if number >= enough and explained >= MANY_TIMES * int(right.sum()):
         return [("shifted labels", shift, {label: best for label, (best, _) in most.items() if best - label == shift})]
     moved = {label: best for label, (best, count) in most.items() if count >= LEAST_SHARE * items[label]}
     taken = Counter(best for best, _ in most.values())

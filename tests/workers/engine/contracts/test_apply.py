@@ -122,3 +122,39 @@ def test_contracts_survive_json_and_the_digest_ignores_the_source() -> None:
     assert Contract.from_json(a.to_json()) == a
     assert a.digest() == dataclasses.replace(a, source="y").digest()
     assert a.digest() != dataclasses.replace(a, antialias=False).digest()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"colour": "grey", "mean": (0.5, 0.5, 0.5)}, "mean has 3 values, but grey pictures have 1"),
+        ({"std": (0.5,)}, "std has 1 values, but rgb pictures have 3"),
+        ({"std": (1.0, 0.0, 1.0)}, "not zero"),
+        ({"scale": 0.0}, "not zero"),
+        ({"mean": (float("nan"), 0.0, 0.0)}, "finite"),
+        ({"fill": (0, 256, 0)}, "0 to 255"),
+        ({"fit": "cover", "resize": 256}, "needs a resize to"),
+        ({"fit": "squash"}, "fit is 'squash'; it is one of stretch, cover, contain"),
+        ({"resize": (1, 2, 3)}, r"resize is \(1, 2, 3\)"),
+        ({"crop": 224}, r"crop is 224; it is \[height, width\]"),
+        ({"width": 0}, "width is 0"),
+    ],
+)
+def test_fields_that_do_not_fit_together_are_refused(fields: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Contract(**({"height": 8, "width": 8} | fields))
+
+
+def test_each_channel_has_its_mean_std_and_fill() -> None:
+    assert (Contract(8, 8).mean, Contract(8, 8).std) == ((0.0,) * 3, (1.0,) * 3)
+    grey = Contract(8, 8, colour="grey")
+    assert (grey.mean, grey.std, grey.fill) == ((0.0,), (1.0,), (0,))
+    assert apply(grey, np.zeros((8, 8), np.uint8)).shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 1 / 127.5, 1.0, 1 / 16, 16 / 255, 40.0, -1 / 255, 1e-12])
+def test_scales_are_applied_within_one_unit_in_the_last_place(scale: float) -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    made = apply(Contract(16, 16, colour="grey", scale=scale), values)[0]
+    expected = (values.astype(np.float64) * scale).astype(np.float32)
+    assert (np.abs(made - expected) <= np.spacing(np.abs(expected))).all()
