@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from app import arguments
 from app.domain.policies import Dimension
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ Dimensions = Annotated[
 ]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Data set for accuracy (`zooaudit datasets list`).")]
 PolicyName = Annotated[str, typer.Option("--policy", help="Name of a policy, or a JSON file with one.")]
+ContractFile = Annotated[
+    Path | None,
+    typer.Option(help="TOML or .json file with the fields of this side's input contract to override, for accuracy."),
+]
 Budget = Annotated[
     str, typer.Option("--budget", help="Time to spend on latency, for each group of models: 60s, 2m.", metavar="TIME")
 ]
@@ -68,6 +73,23 @@ def models(
 
 
 @cli.command()
+def contract(
+    ref: Annotated[str, typer.Argument(help="Reference of a listing, e.g. torchvision:resnet50@IMAGENET1K_V2.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Print what is done to a picture before a model sees it, step by step."""
+    with _service() as service:
+        found = service.contract(ref)
+    if as_json:
+        _print_json(found)
+    else:
+        from app import render, render_contract
+
+        render.console().print(render_contract.contract(found))
+
+
+@cli.command()
 def compare(
     a: Annotated[str, typer.Argument(help="Reference of A, e.g. torchvision:resnet50@none, or file:PATH.")],
     b: Annotated[str, typer.Argument(help="Reference of B.")],
@@ -75,6 +97,8 @@ def compare(
     dataset: DatasetName = None,
     policy: PolicyName = "default",
     budget: Budget = "60s",
+    contract_a: ContractFile = None,
+    contract_b: ContractFile = None,
     diagram: Annotated[
         Path | None, typer.Option("--diagram", help="Also draw both graphs to this file: .svg, or .html.")
     ] = None,
@@ -88,8 +112,9 @@ def compare(
         "b": b,
         "dimensions": [str(item) for item in dict.fromkeys(dimension)] if dimension else None,
         "dataset": dataset,
-        "policy": _policy(policy),
-        "latency_budget_s": _seconds(budget),
+        "policy": arguments.policy(policy),
+        "latency_budget_s": arguments.seconds(budget),
+        "contracts": {"a": arguments.contract(contract_a), "b": arguments.contract(contract_b)},
     }
     with _service() as service:
         answer = service.compare(request)
@@ -130,9 +155,9 @@ def audit(
         "models": model or [],
         "dimensions": [str(item) for item in dict.fromkeys(dimension)] if dimension else None,
         "dataset": dataset,
-        "policy": _policy(policy),
+        "policy": arguments.policy(policy),
         "weights": weights,
-        "latency_budget_s": _seconds(budget),
+        "latency_budget_s": arguments.seconds(budget),
     }
     with _service() as service:
         found = service.audit(request)
@@ -321,31 +346,6 @@ def _check_diagram(path: Path | None, dimensions: Sequence[Dimension] | None) ->
         raise typer.BadParameter(f"the folder of {path} does not exist; make it first.")
     if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
         raise typer.BadParameter(f"{path} cannot be written; choose another file.")
-
-
-def _policy(name: str) -> str | dict[str, Any]:
-    path = Path(name)
-    if path.suffix != ".json" and not path.is_file():
-        return name
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"{name} cannot be read as a JSON policy: {error}") from error
-    if not isinstance(value, dict):
-        raise typer.BadParameter(f"{name} holds no JSON object; a policy is an object with a name and margins.")
-    return value
-
-
-def _seconds(text: str) -> float:
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    try:
-        seconds = float(number) * units[unit]
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no time; write 60s, 2m or 1h.") from error
-    if not 0 < seconds < float("inf"):
-        raise typer.BadParameter(f"{text!r} is no time to spend; write a positive one, e.g. 60s.")
-    return seconds
 
 
 def _show(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from app.services import (
     catalogs,
     claims,
     comparisons,
+    contracts,
     datasets,
     findings,
     indexes,
@@ -112,6 +113,14 @@ class InProcess:
         self._read_catalogs(zoos.known(self.settings).values())
         with self.database.read() as session:
             return claims.of_architecture(session, architecture)
+
+    def contract(self, ref: str) -> dict[str, Any]:
+        """Return a listing's input contract; its zoo's catalog is read first if it is out of date."""
+        zoo = contracts.zoo_of(self.settings, ref)
+        if zoo.name in zoos.known(self.settings):
+            self._read_catalogs([zoo])
+        with self.database.read() as session:
+            return contracts.show(session, self.settings, ref)
 
     def predictions(self, *, dataset: str | None, model: str | None) -> list[dict[str, Any]]:
         """Return every set of predictions, or those on a data set or of a model."""

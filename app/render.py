@@ -10,7 +10,8 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from app import evidence, layers
+from app import evidence, layers, render_contract
+from app.domain.suspicions import sentence
 from app.errors import InvalidError
 from app.terminal import SIDES, WHAT, empty_table, word
 
@@ -87,6 +88,8 @@ def comparison(value: dict[str, Any]) -> RenderableType:
             parts += ["", *make(value[dimension])]
         elif error := (value.get("errors") or {}).get(dimension):
             parts += ["", Text.assemble((f"{dimension} was not measured: ", "yellow"), error["message"])]
+    if (value.get("contract") or {}).get("differences"):
+        parts += ["", render_contract.differences(value["contract"])]
     return Group(*parts)
 
 
@@ -134,7 +137,8 @@ def _accuracy(block: dict[str, Any]) -> list[RenderableType]:
     verdict = Text.assemble("verdict: ", word(block["verdict"]), f" at a margin of {per_cent(block['margin'])}")
     if block.get("items_needed"):
         verdict.append(f"; about {block['items_needed']:,} items would decide")
-    return [table, Text(told), verdict]
+    suspected = [Text.assemble(("suspected: ", "yellow"), sentence(each)) for each in block.get("suspicions", ())]
+    return [table, Text(told), verdict, *suspected]
 
 
 def _latency(block: dict[str, Any]) -> list[RenderableType]:

@@ -13,7 +13,17 @@ from pathlib import Path
 from app.settings import Settings
 
 DOCS = Path(__file__).parent
-COMMANDS = [[], ["zoos"], ["models"], ["compare"], ["audit"], ["datasets"], ["datasets", "add"], ["datasets", "list"]]
+COMMANDS = [
+    [],
+    ["zoos"],
+    ["models"],
+    ["contract"],
+    ["compare"],
+    ["audit"],
+    ["datasets"],
+    ["datasets", "add"],
+    ["datasets", "list"],
+]
 COMMANDS += [["serve"], ["worker"], ["migrate"]]
 
 

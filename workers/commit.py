@@ -80,7 +80,8 @@ def measurement(session: Session, claim: Claim, work: Work, result: dict[str, An
     session.flush()
     if claim.kind == JobKind.STRUCTURE:
         keep_structure(session, claim, row)
-    if dataset is not None:
+    # Answers to pictures prepared otherwise are the comparison's own: a list of the model's answers leaves them out.
+    if dataset is not None and claim.payload["listing"].get("contract") is None:
         ref, recorded = claim.payload["listing"]["ref"], claim.kind == JobKind.IMPORT
         predictions.keep(session, ref=ref, dataset=dataset, recorded=recorded, measured=row)
     jobs.succeed(session, claim, measurement_id=row.id)
@@ -176,7 +177,7 @@ def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any],
             raise AttemptFailedError(FailureClass.USAGE, "nothing-measured", "No dimension was left to be measured.")
         raise AttemptFailedError.from_json(reason)
     sides = [
-        _side(session, ref, needed.get(f"{side}.inspect"), needed.get(f"{side}.predict"))
+        _side(session, ref, needed.get(f"{side}.inspect"), needed.get(f"{side}.predict"), scope.contracts.get(side))
         for side, ref in (("a", comparison.a_ref), ("b", comparison.b_ref))
     ]
     built = answer.build(*sides, measured=blocks, errors=errors, policy=scope.policy, asked=scope.dimensions)
@@ -205,7 +206,9 @@ def compared_many(session: Session, claim: Claim, result: dict[str, Any]) -> Non
     jobs.succeed(session, claim)
 
 
-def _side(session: Session, ref: str, inspect: Job | None, predict: Job | None) -> answer.Side:
+def _side(
+    session: Session, ref: str, inspect: Job | None, predict: Job | None, overrides: dict[str, Any] | None = None
+) -> answer.Side:
     """Return one side with what was measured of it, and what its zoo claims."""
     inspected, predicted = _measured(session, inspect), _measured(session, predict)
     listing = inspected.values["listing"] if inspected else None
@@ -218,6 +221,7 @@ def _side(session: Session, ref: str, inspect: Job | None, predict: Job | None) 
         predicted.values if predicted else None,
         listing["claims"] if listing else (),
         predicted.files["predictions"] if predicted else None,
+        overrides,
     )
 
 

@@ -12,6 +12,8 @@ from sqlalchemy import select
 
 from app.db import datasets, jobs, predictions
 from app.db.tables import Comparison, Measurement
+from app.domain.answer import effective
+from app.domain.contracts import InvalidContractError
 from app.domain.plan import Scope, predict_handle
 from app.domain.policies import Dimension
 from app.domain.references import FILE, UNTRAINED
@@ -154,18 +156,22 @@ def _predict(session: Session, claim: Claim, files: FileStore) -> Work:
     subject = claim.payload["listing"]
     inspected = measured(session, jobs.needs(session, claim.id)["inspect"])
     listing = inspected.values["listing"]
-    if listing["contract"] is None:
+    try:
+        contract = effective(inspected.values, subject.get("contract"))
+    except InvalidContractError as error:
+        raise AttemptFailedError(FailureClass.USAGE, "contract", str(error)) from error
+    if contract is None:
         raise AttemptFailedError(
             FailureClass.USAGE,
             "contract-unknown",
             f"{subject['ref']} has no documented input contract, so its accuracy cannot be measured fairly; list it in "
-            "a zoo.toml with its [input], or leave accuracy out.",
+            "a zoo.toml with its [input], give one (--contract-a, --contract-b), or leave accuracy out.",
         )
     protocol = {
         "op": "predict",
         "protocol": PROTOCOL,
         "dataset": claim.payload["dataset"],
-        "contract": listing["contract"],
+        "contract": contract,
         "label_space": listing["label_space"],
         "batch_size": _BATCH,
         "threads": 1,

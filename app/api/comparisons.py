@@ -7,7 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import Cursor, Limit, OfCaller, OfSettings, Reading, Text, Writing
-from app.api.models import Asked, Finding, PageOf, Progress, Stateful, Words
+from app.api.models import Asked, Finding, PageOf, Progress, RequestModel, Stateful, Words
 from app.api.problems import responses
 from app.domain.states import State
 from app.domain.verdicts import Verdict
@@ -15,6 +15,13 @@ from app.queue import ring
 from app.services import comparisons, items
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
+
+
+class Contracts(RequestModel):
+    """Fields of the sides' input contracts that are to be other than their zoos have them, e.g. ``{"resize": 232}``."""
+
+    a: dict[str, Any] | None = None
+    b: dict[str, Any] | None = None
 
 
 class ComparisonRequest(Asked):
@@ -34,6 +41,7 @@ class ComparisonRequest(Asked):
 
     a: Words
     b: Words
+    contracts: Contracts | None = Field(default=None, description="Fields of the input contracts to override.")
 
 
 class Side(BaseModel):
@@ -62,6 +70,7 @@ class Comparison(ComparisonSummary):
     accuracy: dict[str, Any] | None
     latency: dict[str, Any] | None
     interface: dict[str, Any] | list[Any] | None
+    contract: dict[str, Any] | None = Field(description="Differences of the input contracts; null when one is unknown.")
     errors: dict[str, Any] = Field(description="Why a dimension was not measured, by dimension.")
     findings: list[Finding]
     progress: Progress

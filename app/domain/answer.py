@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.domain import claims
+from app.domain import claims, contracts, suspicions
 from app.domain.policies import Dimension, Policy
 from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, judge_latency, verdict
 
@@ -18,7 +18,8 @@ class Side:
     """One side of a comparison: the reference asked for, and the values of its measurements, as far as it has any.
 
     ``inspected`` is None for a model that is known by imported predictions alone. ``claims`` are those of its listing,
-    ``predictions`` is the SHA-256 of the stored file with its answers.
+    ``predictions`` is the SHA-256 of the stored file with its answers. ``overrides`` are the fields of its input
+    contract that the comparison asked for otherwise.
     """
 
     ref: str
@@ -26,6 +27,14 @@ class Side:
     predicted: dict[str, Any] | None = None
     claims: Sequence[dict[str, Any]] = ()
     predictions: str | None = None
+    overrides: dict[str, Any] | None = None
+
+    @property
+    def contract(self) -> dict[str, Any] | None:
+        """How its pictures are prepared; None when nobody says, as for imported predictions."""
+        if self.inspected is None:
+            return None
+        return effective(self.inspected, self.overrides)
 
     def to_json(self) -> dict[str, Any]:
         """Return this side as the contract has it. ``recorded`` says that its predictions were imported."""
@@ -36,7 +45,8 @@ class Side:
             "listing": listing.get("ref"),
             "architecture": listing.get("architecture"),
             "artifact": self.inspected["artifact"] if self.inspected else None,
-            "contract": listing.get("contract"),
+            "contract": self.contract,
+            "contract_overrides": self.overrides,
             "claims": list(self.claims),
             "recorded": bool(provenance.get("recorded")),
             "predictions": self.predictions,
@@ -47,6 +57,17 @@ class Side:
         if self.inspected is None:
             return {}
         return self.inspected | {"label_space": self.inspected["listing"]["label_space"]}
+
+
+def effective(inspected: dict[str, Any], overrides: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the contract that a model's pictures go through, None when its zoo documents none.
+
+    Overridden fields of an undocumented one stand on what the graph's input alone says: its shape, and pixels 0-255.
+    """
+    documented: dict[str, Any] | None = inspected["listing"].get("contract")
+    if overrides is None:
+        return documented
+    return contracts.overridden(documented or inspected["contract"], overrides)
 
 
 @dataclass(frozen=True)
@@ -71,14 +92,19 @@ def build(
         Dimension.ACCURACY: judge_accuracy(measured["accuracy"], policy) if measured.get("accuracy") else None,
         Dimension.LATENCY: judge_latency(measured["latency"], policy) if measured.get("latency") else None,
         "interface": interface(a.interface(), b.interface()),
+        "contract": contracts.compare(a.contract, b.contract),
     }
     # A dimension that could not be measured was asked for all the same: without it there is no verdict.
     wanted = {*asked, *(Dimension(name) for name in errors)}
     joint, reason = verdict(blocks, policy, wanted)
     found = findings(blocks, policy, wanted)
     if accuracy := blocks[Dimension.ACCURACY]:
+        found += contracts.findings(blocks["contract"])
+        found += suspicions.findings(accuracy.get("suspicions", ()))
         for name, side in (("a", a), ("b", b)):
-            found += claims.findings(name, side.ref, side.claims, accuracy, policy)
+            # A claim is about the zoo's own contract.
+            if side.overrides is None:
+                found += claims.findings(name, side.ref, side.claims, accuracy, policy)
     result = {
         "verdict": joint,
         "reason": reason,

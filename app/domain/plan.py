@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
@@ -19,13 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A listing as the engine is asked for it. ``folder`` is set for a team's own zoo."""
+    """A listing as the engine is asked for it.
+
+    ``folder`` is set for a team's own zoo. ``contract`` holds the fields of its input contract that are overridden.
+    """
 
     ref: str
     zoo: str
     name: str
     weights: str | None
     folder: str | None = None
+    contract: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, reference: Reference, folder: str | None) -> Subject:
@@ -36,6 +42,14 @@ class Subject:
     def is_model(self) -> bool:
         """Whether there is a model to load; of the others only imported predictions are known."""
         return self.zoo != RECORDED
+
+    @property
+    def answers(self) -> str:
+        """What its predictions are known by: the reference, and the contract where that is not its own."""
+        if self.contract is None:
+            return self.ref
+        digest = hashlib.sha256(json.dumps(self.contract, sort_keys=True).encode()).hexdigest()
+        return f"{self.ref} with contract {digest}"
 
     def to_json(self) -> dict[str, Any]:
         """Return this subject as JSON."""
@@ -52,7 +66,8 @@ class Scope:
     """What is asked of every pair: dimensions, data set, policy and the time to spend on latency.
 
     ``errors`` says why a dimension that was asked for is not measured, as ``{"class", "code", "message"}`` by
-    dimension; the comparison's answer repeats it.
+    dimension; the comparison's answer repeats it. ``contracts`` holds the overridden fields of the sides' input
+    contracts, by side (``a``, ``b``).
     """
 
     dimensions: tuple[Dimension, ...]
@@ -61,6 +76,7 @@ class Scope:
     latency_budget_s: float = 60.0
     runtimes: tuple[str, ...] = ("onnxruntime", "torch")
     errors: dict[str, Any] = field(default_factory=dict)
+    contracts: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return this scope as JSON."""
@@ -71,6 +87,7 @@ class Scope:
             "latency_budget_s": self.latency_budget_s,
             "runtimes": list(self.runtimes),
             "errors": self.errors,
+            "contracts": self.contracts,
         }
 
     @classmethod
@@ -83,6 +100,7 @@ class Scope:
             latency_budget_s=value["latency_budget_s"],
             runtimes=tuple(value["runtimes"]),
             errors=value["errors"],
+            contracts=value.get("contracts", {}),
         )
 
     def without(self, dimension: Dimension, *, code: str, message: str) -> Scope:
@@ -126,7 +144,8 @@ def measurements(
     ``predicted`` holds the references that are run over the data set; None means all of them but those ``imported``,
     whose predictions are there already.
     """
-    unique = list({subject.ref: subject for subject in subjects if _loaded(subject, scope, imported)}.values())
+    loaded = [subject for subject in subjects if _loaded(subject, scope, imported)]
+    unique = list({subject.ref: replace(subject, contract=None) for subject in loaded}.values())
     jobs = [
         JobSpec(
             f"inspect {subject.ref}",
@@ -140,13 +159,13 @@ def measurements(
     if Dimension.ACCURACY in scope.dimensions and scope.dataset is not None:
         jobs += [
             JobSpec(
-                predict_handle(subject.ref),
+                predict_handle(subject.answers),
                 JobKind.PREDICT,
                 {"listing": subject.to_json(), "dataset": scope.dataset},
                 needs={"inspect": f"inspect {subject.ref}"},
-                work_key=f"predict {subject.ref} on {scope.dataset['name']}",
+                work_key=f"predict {subject.answers} on {scope.dataset['name']}",
             )
-            for subject in unique
+            for subject in {subject.answers: subject for subject in loaded}.values()
             if subject.ref not in imported and (predicted is None or subject.ref in predicted)
         ]
     if Dimension.LATENCY in scope.dimensions:
@@ -155,7 +174,7 @@ def measurements(
                 f"latency {share}",
                 JobKind.LATENCY,
                 {
-                    "listings": [subject.to_json() for subject in subjects],
+                    "listings": [replace(subject, contract=None).to_json() for subject in subjects],
                     "points": [
                         {"runtime": runtime, "batch": 1, "threads": 1, "device": "cpu"} for runtime in scope.runtimes
                     ],
@@ -195,9 +214,9 @@ def _loaded(subject: Subject, scope: Scope, imported: Collection[str]) -> bool:
     return subject.is_model and not (only_accuracy and subject.ref in imported)
 
 
-def predict_handle(ref: str) -> str:
-    """Return the handle of the job that has a model's predictions, measured or imported."""
-    return f"predict {ref}"
+def predict_handle(answers: str) -> str:
+    """Return the handle of the job that has predictions (``Subject.answers``), measured or imported."""
+    return f"predict {answers}"
 
 
 def comparison(
@@ -212,7 +231,7 @@ def comparison(
         if _loaded(subject, scope, imported):
             needs[f"{side}.inspect"] = f"inspect {subject.ref}"
         if Dimension.ACCURACY in scope.dimensions and scope.dataset is not None:
-            needs[f"{side}.predict"] = predict_handle(subject.ref)
+            needs[f"{side}.predict"] = predict_handle(subject.answers)
     if Dimension.LATENCY in scope.dimensions:
         needs["latency"] = f"latency {share}"
     return JobSpec(f"compare {comparison_id}", JobKind.COMPARE, {"comparison_id": comparison_id}, needs, priority=3)

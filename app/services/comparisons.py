@@ -13,8 +13,8 @@ from app.domain.policies import Dimension
 from app.domain.states import FINAL, State
 from app.domain.storage import file_path
 from app.errors import ConflictError, NotFoundError
+from app.services import contracts, recorded, scopes, subjects, zoos
 from app.services import findings as finding_service
-from app.services import recorded, scopes, subjects, zoos
 from app.services.submission import Caller, Submitted, earlier, ready
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
-_BLOCKS = ("architecture", "accuracy", "latency", "interface")
+_BLOCKS = ("architecture", "accuracy", "latency", "interface", "contract")
 
 
 def submit(session: Session, settings: Settings, request: dict[str, Any], caller: Caller | None = None) -> Submitted:
     """Store a comparison and its jobs.
 
-    ``request`` is ``{a, b, dimensions?, dataset?, policy?, latency_budget_s?, runtimes?}``. Nothing is loaded or
-    measured here. Raises InvalidError for what is known to be wrong already.
+    ``request`` is ``{a, b, dimensions?, dataset?, policy?, latency_budget_s?, runtimes?, contracts?}``. Nothing is
+    loaded or measured here. Raises InvalidError for what is known to be wrong already.
     """
     comparison_id = new_id()
     if before := earlier(session, caller or Caller(), kind="comparison", request=request, resource_id=comparison_id):
@@ -44,6 +44,7 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
     spaces = {side.listing.label_space for side in (a, b) if side.listing and side.listing.label_space}
     scope = scopes.scope(session, recorded.fit(session, request, (a, b)), spaces)
     imported = recorded.imported(session, scope, (a, b))
+    a, b, scope = contracts.override(request.get("contracts") or {}, a, b, scope, imported)
     keys = [side.listing.architecture for side in (a, b) if side.listing]
     session.add(
         Comparison(

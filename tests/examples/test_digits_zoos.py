@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workers.engine.accuracy import paired, store
+from workers.engine.accuracy import digits, paired, store
 from workers.engine.accuracy.datasets import open_dataset
 from workers.engine.accuracy.inference import predict
 from workers.engine.accuracy.predictions import Predictions
 from workers.engine.graph.export import export_module
+from workers.engine.protocol import UsageError
 from workers.engine.zoos.local import LocalZoo
 
 EXAMPLES = Path(__file__).parents[2] / "examples/digits"
@@ -113,16 +115,26 @@ def test_an_unknown_model_is_named(tmp_path: Path) -> None:
     assert "there is no model 'lenet6'" in done.stderr
 
 
-def measure(root: Path, zoo: str, name: str, folder: Path) -> Predictions:
-    """Load a trained model as the engine does, export it, and let it answer the held-out digits."""
+def measure(
+    root: Path, zoo: str, name: str, folder: Path, *, dataset: dict[str, Any] | None = None, **contract: Any
+) -> Predictions:
+    """Load a trained model as the engine does, export it, and let it answer the held-out digits, or another data set.
+
+    Fields of its input contract may be overridden.
+    """
     local = LocalZoo(zoo, root / zoo)
     listing = local.describe(name, "v1")
     assert listing.contract is not None
     path = folder / f"{zoo}-{name}.onnx"
     export_module(local.load(listing).module, listing.contract.input_shape(), path)
-    dataset = open_dataset({"name": "digits", "format": "digits"})
     return predict(
-        path, listing.contract, dataset, batch_size=64, threads=1, progress=silent, label_space=listing.label_space
+        path,
+        dataclasses.replace(listing.contract, **contract),
+        open_dataset(dataset or {"name": "digits", "format": "digits"}),
+        batch_size=64,
+        threads=1,
+        progress=silent,
+        label_space=listing.label_space,
     )
 
 
@@ -152,10 +164,69 @@ def test_an_mlp_of_both_zoos_from_training_to_comparison(trained: Path, tmp_path
     assert block["discordant"] > 0
 
 
+PLANTED = {
+    "inverted": {"mean": (1.0,), "std": (-1.0,)},
+    "range": {"scale": 16 / 255**2},  # divided by 255 twice
+    "mean": {"mean": (8.0,)},
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_of_the_contract_collapses_and_is_no_permutation(
+    trained: Path, tmp_path: Path, fault: str
+) -> None:
+    fine = measure(trained, "digits-torch", "mlp", tmp_path)
+    block = paired.compare(fine, measure(trained, "digits-torch", "mlp", tmp_path, **PLANTED[fault]))
+    assert block["top1"]["ci95"][0] > 0.005
+    assert block["suspicions"] == []
+
+
+def test_a_model_against_itself_has_no_flips_and_the_honest_pair_no_suspicion(trained: Path, tmp_path: Path) -> None:
+    a, again = (measure(trained, "digits-torch", "mlp", tmp_path) for _ in range(2))
+    block = paired.compare(a, again)
+    assert (block["agreement"], block["discordant"], block["top1"]["p_value"]) == (1.0, 0.0, 1.0)
+    assert paired.compare(a, measure(trained, "digits-keras", "mlp", tmp_path))["suspicions"] == []
+
+
+def npz(path: Path, rows: int, order: list[int] | None = None) -> dict[str, Any]:
+    """Write the held-out digits, the first ``rows`` of them, their labels in another order; return the data set."""
+    images, labels = digits.part("test")
+    labels = labels if order is None else np.array(order)[labels]
+    np.savez(path, images=images[:rows], labels=labels[:rows])
+    return {"name": path.stem, "format": "npz", "path": str(path), "label_space": "digits"}
+
+
+def test_shifted_and_swapped_labels_are_suspected_and_a_truncated_set_is_refused(trained: Path, tmp_path: Path) -> None:
+    def both(dataset: dict[str, Any]) -> list[Predictions]:
+        return [measure(trained, zoo, "mlp", tmp_path, dataset=dataset) for zoo in ZOOS]
+
+    shifted = paired.compare(*both(npz(tmp_path / "shifted.npz", 896, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0])))
+    (found,) = shifted["suspicions"]
+    assert (found["kind"], found["side"], found["shift"]) == ("shifted labels", "both", -1)
+    swapped = paired.compare(*both(npz(tmp_path / "swapped.npz", 896, [0, 1, 2, 8, 4, 5, 6, 7, 3, 9])))
+    (found,) = swapped["suspicions"]
+    assert (found["kind"], found["classes"][0]) == ("swapped classes", {"label": 3, "answered": 8})
+    cut = measure(trained, "digits-torch", "mlp", tmp_path, dataset=npz(tmp_path / "cut.npz", 700))
+    with pytest.raises(UsageError, match="A answered 700 items and B 896"):
+        paired.compare(cut, measure(trained, "digits-torch", "mlp", tmp_path))
+
+
+def test_a_model_whose_classes_are_exchanged_is_named_against_an_honest_one(trained: Path, tmp_path: Path) -> None:
+    a, b = (measure(trained, zoo, "mlp", tmp_path) for zoo in ZOOS)
+    order = np.array([0, 1, 2, 3, 7, 5, 6, 4, 8, 9], dtype=np.int32)
+    block = paired.compare(a, dataclasses.replace(b, classes=order[b.classes]))
+    (found,) = block["suspicions"]
+    assert (found["kind"], found["side"]) == ("swapped classes", "b")
+    assert found["classes"] == [{"label": 4, "answered": 7}, {"label": 7, "answered": 4}]
+    assert block["top1"]["ci95"][0] > 0.005
+
+
 @pytest.mark.slow
 def test_every_model_of_both_zoos_from_training_to_comparison(tmp_path: Path) -> None:
     root = copy_zoos(tmp_path)
     done = train(root)
     assert done.returncode == 0, done.stderr
-    differences = {name: check_pair(root, name, tmp_path)["top1"]["difference"] for name in MODELS}
+    blocks = {name: check_pair(root, name, tmp_path) for name in MODELS}
+    differences = {name: block["top1"]["difference"] for name, block in blocks.items()}
     assert np.count_nonzero(list(differences.values())) >= 3, differences
+    assert {name: block["suspicions"] for name, block in blocks.items()} == {name: [] for name in MODELS}

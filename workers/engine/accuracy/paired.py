@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from workers.engine.accuracy import classes, confidence
+from workers.engine.accuracy import classes, confidence, confusions
 from workers.engine.accuracy.predictions import LABELS_ONLY, TOP
 from workers.engine.protocol import UsageError
 
@@ -123,8 +123,8 @@ def items_needed(discordant: float, margin: float) -> int:
 def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
     """Return the measured accuracy block of a comparison; differences are a - b, fractions.
 
-    ``top5`` is None when either side ranks fewer than five classes; ``classes`` and ``confidence`` are those of
-    ``classes.told_apart`` and ``confidence.compare``.
+    ``top5`` is None when either side ranks fewer than five classes; ``classes``, ``confidence`` and ``suspicions``
+    are those of ``classes.told_apart``, ``confidence.compare`` and ``confusions.suspicions``.
 
     Raises:
         UsageError: when the two did not answer the same items.
@@ -144,6 +144,7 @@ def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
         "discordant": (counts["a_only"] + counts["b_only"]) / n,
         "classes": classes.told_apart(a.labels, a.right(1), b.right(1)),
         "confidence": confidence.compare(a, b),
+        "suspicions": confusions.suspicions(a.labels, a.top1, b.top1),
     }
 
 

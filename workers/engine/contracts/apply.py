@@ -41,7 +41,7 @@ def apply(contract: Contract, picture: NDArray[np.uint8] | Image.Image) -> NDArr
     """
     image = _resize(contract, _coloured(contract, picture))
     if contract.crop is not None:
-        image = _centre_crop(image, contract.crop)
+        image = _centre_crop(image, contract.crop, contract)
     if image.shape[:2] != (contract.height, contract.width):
         raise UsageError(
             "picture-size",
@@ -53,10 +53,10 @@ def apply(contract: Contract, picture: NDArray[np.uint8] | Image.Image) -> NDArr
     values: NDArray[np.float32] = image.astype(np.float32)
     if contract.colour == "bgr":
         values = values[..., ::-1]
-    if contract.scale == 1 / 255:
-        values = values / np.float32(255)  # what every zoo does; multiplying by float32(1/255) rounds differently
-    elif contract.scale != 1:
-        values = values * np.float32(contract.scale)
+    # 255, 127.5: every zoo divides, and float32's reciprocal is another number.
+    divisor = round(1 / contract.scale, 1)
+    divides = divisor != 0 and 1 / divisor == contract.scale
+    values = values / np.float32(divisor) if divides else values * np.float32(contract.scale)
     mean, std = np.array(contract.mean, np.float32), np.array(contract.std, np.float32)
     values = (values - mean) / std
     if contract.layout == "nchw":
@@ -108,15 +108,20 @@ def _target(contract: Contract, height: int, width: int) -> tuple[int, int] | No
     """Return the (height, width) to scale to.
 
     For an int the shorter side becomes that long and the longer is truncated, as in
-    ``torchvision.transforms.functional._compute_resized_output_size``.
+    ``torchvision.transforms.functional._compute_resized_output_size``; ``cover`` and ``contain`` round both, as in
+    ``timm.data.transforms.ResizeKeepRatio``, and leave no side without a pixel.
     """
     if contract.resize is None:
         return None
-    if not isinstance(contract.resize, int):
+    if isinstance(contract.resize, int):
+        short, long = sorted((height, width))
+        longer = int(contract.resize * long / short)
+        return (contract.resize, longer) if height <= width else (longer, contract.resize)
+    if contract.fit == "stretch":
         return contract.resize
-    short, long = sorted((height, width))
-    longer = int(contract.resize * long / short)
-    return (contract.resize, longer) if height <= width else (longer, contract.resize)
+    ratios = (height / contract.resize[0], width / contract.resize[1])
+    ratio = min(ratios) if contract.fit == "cover" else max(ratios)
+    return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
 def _resize_plain(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -136,15 +141,24 @@ def _resize_plain(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.rint(pixels).astype(np.uint8))
 
 
-def _centre_crop(image: NDArray[np.uint8], crop: tuple[int, int]) -> NDArray[np.uint8]:
+def _centre_crop(image: NDArray[np.uint8], crop: tuple[int, int], contract: Contract) -> NDArray[np.uint8]:
     """Cut (height, width) from the centre of (H, W, C).
 
-    A side that is too short is padded with zeros first; the offset is Python's ``round`` (half to even) of half the
-    difference. Both as in ``torchvision.transforms.functional.center_crop``.
+    A side that is too short is padded with the contract's ``fill`` first; the offset is half the difference, rounded
+    half to even, as in ``torchvision.transforms.functional.center_crop``, or down, as ONNX's CenterCropPad does.
     """
     missing = [max(0, wanted - have) for wanted, have in zip(crop, image.shape[:2], strict=True)]
     if any(missing):
+        height, width = image.shape[:2]
+        padded = np.empty((height + missing[0], width + missing[1], image.shape[2]), np.uint8)
+        padded[:] = contract.fill
         # The odd pixel goes to the end, again as in torchvision.
-        image = np.pad(image, [(side // 2, (side + 1) // 2) for side in missing] + [(0, 0)])
-    top, left = (round((have - wanted) / 2.0) for have, wanted in zip(image.shape[:2], crop, strict=True))
+        top, left = missing[0] // 2, missing[1] // 2
+        padded[top : top + height, left : left + width] = image
+        image = padded
+    differences = [have - wanted for have, wanted in zip(image.shape[:2], crop, strict=True)]
+    if contract.crop_offset == "floor":
+        top, left = (difference // 2 for difference in differences)
+    else:
+        top, left = (round(difference / 2.0) for difference in differences)
     return image[top : top + crop[0], left : left + crop[1]]

@@ -9,7 +9,7 @@ from workers.engine.accuracy import store
 from workers.engine.accuracy.datasets import open_dataset
 from workers.engine.accuracy.inference import predict
 from workers.engine.contracts.contract import Contract
-from workers.engine.protocol import Result
+from workers.engine.protocol import Result, UsageError
 
 if TYPE_CHECKING:
     from workers.engine.protocol import Progress
@@ -23,7 +23,7 @@ def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
     dataset = open_dataset(request["dataset"])
     predictions = predict(
         Path(request["model"]),
-        Contract.from_json(request["contract"]),
+        _contract(request["contract"]),
         dataset,
         batch_size=request["batch_size"],
         threads=request["threads"],
@@ -41,3 +41,13 @@ def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
         "provenance": predictions.provenance,
     }
     return Result(values, {"predictions": "predictions.npz"})
+
+
+def _contract(value: dict[str, Any]) -> Contract:
+    """Read the contract to feed the model by; a person may have overridden some of its fields."""
+    try:
+        return Contract.from_json(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            "contract", f"The input contract has no sense: {error}; correct the overridden fields."
+        ) from error

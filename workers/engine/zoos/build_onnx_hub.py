@@ -19,17 +19,30 @@ _PREPROCESSING = {
     "resnet50-v1-12": "mxnet",
     "resnet50-v1-12-int8": "mxnet",
     "resnet50-v1-12-qdq": "mxnet",
+    **dict.fromkeys((f"googlenet-{version}" for version in (3, 6, 7, 8, 9, 12, "12-int8", "12-qdq")), "caffe"),
 }
-"""Models whose page describes the preprocessing of ``imagenet_preprocess.py``; Caffe2 models' pages leave it out."""
+"""Models whose page describes the preprocessing; those of the other models leave it out."""
 
 _CONTRACTS: dict[str, dict[str, Any]] = {
     "mxnet": {
-        "resize": 256,
+        # The page gives these steps as an ONNX graph: Resize with ``not_smaller``, then CenterCropPad.
+        "resize": [256, 256],
+        "fit": "cover",
         "crop": [224, 224],
+        "crop_offset": "floor",
         "mean": [0.485, 0.456, 0.406],
         "std": [0.229, 0.224, 0.225],
         "source": f"{_PAGES}/resnet (section Preprocessing)",
-    }
+    },
+    "caffe": {
+        "resize": [224, 224],
+        # Pillow's default since 7.0, which was there when the page was written.
+        "interpolation": "bicubic",
+        "colour": "bgr",
+        "scale": 1.0,
+        "mean": [103.939, 116.779, 123.68],
+        "source": f"{_PAGES}/inception_and_googlenet/googlenet (section Pre-processing steps)",
+    },
 }
 
 _CLAIMS: dict[str, tuple[float, float | None]] = {

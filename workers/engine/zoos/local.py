@@ -283,11 +283,5 @@ def _known(file: Path, where: str, table: dict[str, Any], keys: set[str]) -> Non
 
 
 def _contract(table: dict[str, Any] | None, source: str) -> Contract | None:
-    """Build the contract of an ``input`` table; grey pictures need one mean and one std."""
-    if table is None:
-        return None
-    plain = {"mean": [0.0], "std": [1.0]} if table.get("colour") == "grey" else {}
-    contract = Contract.from_json({"source": source} | plain | table)
-    if len(contract.mean) != contract.channels or len(contract.std) != contract.channels:
-        raise ValueError(f"mean and std need {contract.channels} values each")
-    return contract
+    """Build the contract of an ``input`` table; raises TypeError and ValueError for what is none."""
+    return None if table is None else Contract.from_json({"source": source} | table)

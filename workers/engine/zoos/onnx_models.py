@@ -39,14 +39,13 @@ def bare_contract(shape: list[Any], source: str, where: str) -> Contract:
     if len(shape) == _PICTURE_RANK:
         for layout, channels, height, width in (("nchw", *shape[1:]), ("nhwc", shape[3], shape[1], shape[2])):
             if channels in _CHANNELS:
-                plain: dict[str, Any] = {"colour": "grey", "mean": (0.0,), "std": (1.0,)} if channels == 1 else {}
                 return Contract(
                     height=height if isinstance(height, int) and height > 0 else _DEFAULT_SIDE,
                     width=width if isinstance(width, int) and width > 0 else _DEFAULT_SIDE,
+                    colour="grey" if channels == 1 else "rgb",
                     scale=1.0,
                     layout=layout,
                     source=source,
-                    **plain,
                 )
     raise SubjectError(
         "not-a-picture-model",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,20 +171,22 @@ def _contract(name: str, tag: str, config: Any) -> Contract:
     data = resolve_data_config(pretrained_cfg=vars(config))
     _, height, width = data["input_size"]
     scaled = (math.floor(height / data["crop_pct"]), math.floor(width / data["crop_pct"]))
-    contract = Contract(
+    shape: dict[str, Any] = {"resize": scaled}
+    if data["crop_mode"] == "border":
+        # What is left over shows the mean colour.
+        shape |= {"fit": "contain", "fill": tuple(round(255 * value) for value in data["mean"])}
+    elif data["crop_mode"] != "squash":
+        shape = {"resize": scaled[0]} if scaled[0] == scaled[1] else {"resize": scaled, "fit": "cover"}
+    return Contract(
         height=height,
         width=width,
+        **shape,
+        crop=(height, width),
         interpolation=data["interpolation"],
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
         source=f"timm.data.resolve_data_config for {name}@{tag}",
     )
-    if data["crop_mode"] == "border" or (data["crop_mode"] == "center" and height != width):
-        # timm pads with the mean colour, or scales by the tighter side of an oblong: a contract has no word for either.
-        note = f"; its crop mode {data['crop_mode']!r} is not applied: pictures must have the network's size"
-        return replace(contract, source=contract.source + note)
-    resize = scaled if data["crop_mode"] == "squash" else scaled[0]
-    return replace(contract, resize=resize, crop=(height, width))
 
 
 def _hub_files(config: Any) -> list[str]:

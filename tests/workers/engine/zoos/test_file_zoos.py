@@ -83,7 +83,7 @@ def test_hub_listings_carry_what_the_pages_say() -> None:
         "top5": 0.9233,
     }
     assert listing.contract is not None
-    assert (listing.contract.resize, listing.contract.crop, listing.contract.mean[0]) == (256, (224, 224), 0.485)
+    assert (listing.contract.resize, listing.contract.crop, listing.contract.mean[0]) == ((256, 256), (224, 224), 0.485)
     assert zoo.describe("bvlcalexnet-12", None).contract is None
     assert zoo.describe("mnist-12", None).classes == 10
 
@@ -290,7 +290,7 @@ def test_local_keras_and_onnx_models(folder: Path) -> None:
         ("label_space", "label_spaces", "Did you mean label_space"),
         ('"build.py:tiny"', '"build.py"', "must be 'file.py:function'"),
         ("height = 4\nwidth", "heigth = 4\nwidth", r"models\.tiny\.input is no input contract"),
-        ("scale = 0.0625", "mean = [1.0, 2.0]", "mean and std need 1 values"),
+        ("scale = 0.0625", "mean = [1.0, 2.0]", "mean has 2 values, but grey pictures have 1"),
         ("[models.tiny.claims.v1]", "[models.tiny.claims.v9]", "about no weights tag"),
         ("v1 =", "none =", "may not use the tag 'none'"),
         ('version = "7"', "version = ", "is no TOML"),

@@ -216,11 +216,11 @@ def test_unknown_names_and_tags_get_near_ones(zoo: TorchvisionZoo | TimmZoo) -> 
         zoo.describe("resnet50", "IMAGENET")
 
 
-def test_timm_border_crops_ask_for_pictures_of_the_networks_size() -> None:
+def test_timm_border_crops_show_the_mean_colour_where_the_picture_ends() -> None:
     contract = TimmZoo().describe("deepseek_vit_412m", "none").contract
     assert contract is not None
-    assert contract.resize is None
-    assert "'border' is not applied" in contract.source
+    assert (contract.fit, contract.resize, contract.crop) == ("contain", (546, 546), (546, 546))
+    assert contract.fill == tuple(round(255 * value) for value in contract.mean)
 
 
 def test_a_transformer_without_weights_is_built_for_the_size_of_its_contract() -> None:

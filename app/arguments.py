@@ -1,0 +1,51 @@
+"""What words of the command line stand for; what cannot be read is refused as a bad parameter."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def contract(path: Path | None) -> dict[str, Any] | None:
+    """Read the overridden fields of an input contract from a TOML or .json file; None for no file."""
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{path} cannot be read as an input contract, TOML or .json: {error}.") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"{path} holds no JSON object; a contract is an object of its fields.")
+    return value
+
+
+def policy(name: str) -> str | dict[str, Any]:
+    """Return a policy's name, or the policy in a JSON file."""
+    path = Path(name)
+    if path.suffix != ".json" and not path.is_file():
+        return name
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{name} cannot be read as a JSON policy: {error}") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"{name} holds no JSON object; a policy is an object with a name and margins.")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Read a time to spend: 60s, 2m, 1h."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        value = float(number) * units[unit]
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no time; write 60s, 2m or 1h.") from error
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{text!r} is no time to spend; write a positive one, e.g. 60s.")
+    return value
