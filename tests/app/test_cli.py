@@ -164,7 +164,7 @@ def test_a_model_is_interchangeable_with_itself(zooaudit, tmp_path):
         (["compare", "timm:resnet50@none", "keras:ResNet50@none", "--budget", "soon"], "write 60s"),
         (["compare", "timm:resnet50@none", "keras:ResNet50@none", "--dimension", "colour"], "architecture"),
         (["audit", "--zoo", "timm"], "at least two"),
-        (["datasets", "add", "d", "x.zip", "--format", "zip"], "folder or npz"),
+        (["datasets", "add", "d", "x.zip", "--format", "zip"], "folder, imagenet-flat, cifar-10"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
 )

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from workers.engine.accuracy import labels
@@ -17,7 +18,8 @@ from workers.engine.protocol import UsageError
     ],
 )
 def test_spaces_that_fit(model: tuple[str | None, int], dataset: tuple[str | None, int], expected: int) -> None:
-    assert labels.offset(*model, *dataset) == expected
+    targets = labels.mapping(*model, *dataset).targets
+    assert (targets == np.arange(model[1]) + expected).all()
 
 
 @pytest.mark.parametrize(
@@ -32,4 +34,4 @@ def test_spaces_that_fit(model: tuple[str | None, int], dataset: tuple[str | Non
 )
 def test_spaces_that_do_not_fit(model: tuple[str | None, int], dataset: tuple[str | None, int], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        labels.offset(*model, *dataset)
+        labels.mapping(*model, *dataset)
