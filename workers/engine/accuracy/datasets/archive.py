@@ -36,14 +36,18 @@ class ArrayDataset(RawDataset):
         )
         super().__init__(spec, spec.label_space, count, header.shape[1:], found)
 
-    def _raw(self) -> Iterator[tuple[bytes, int]]:
+    def raw(self, start: int = 0) -> Iterator[tuple[bytes, int]]:
+        """Yield the pixels and the label of each picture from ``start`` on; those before are unpacked too."""
         size = int(np.prod(self._shape))
         with self._archive.stream("images") as (member, _):
-            for label in self._labels:
+            for _ in range(start):
+                member.read(size)
+            for label in self._labels[start:]:
                 yield member.read(size), int(label)
 
-    def _decode(self, index: int, raw: bytes) -> Picture:
-        image = np.asarray(super()._decode(index, raw))
+    def decode(self, index: int, raw: bytes) -> Picture:
+        """Return the pixels in their shape, grey ones without an axis of channels."""
+        image = np.asarray(super().decode(index, raw))
         return image[:, :, 0] if self._shape[2:] == (1,) else image
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -60,39 +61,49 @@ class Dataset(ABC):
         return self.n
 
     @abstractmethod
-    def _raw(self) -> Iterator[tuple[bytes, int]]:
-        """Yield each item's bytes as stored, with its label."""
+    def raw(self, start: int = 0) -> Iterator[tuple[bytes, int]]:
+        """Yield the bytes as stored and the label of each item from ``start`` on, in the fixed order."""
 
     @abstractmethod
-    def _decode(self, index: int, raw: bytes) -> Picture:
-        """Turn an item's bytes into a picture; raises UsageError that names the item."""
+    def decode(self, index: int, raw: bytes) -> Picture:
+        """Turn the bytes of item ``index`` into a picture; several threads may do so at once.
+
+        Raises UsageError that names the item.
+        """
 
     def __iter__(self) -> Iterator[tuple[Picture, int]]:
         """Yield (picture, label) in the fixed order. A full pass also computes the digest."""
         value = self._begin()
-        for index, (raw, label) in enumerate(self._raw()):
-            self._add(value, raw, label)
-            yield self._decode(index, raw), label
+        for index, (raw, label) in enumerate(self.raw()):
+            value.update(self.item_digest(raw, label))
+            yield self.decode(index, raw), label
         self._digest = value.hexdigest()
 
     def digest(self) -> str:
-        """SHA-256 over the items' bytes and labels in order; after a full pass over the items it costs nothing."""
+        """SHA-256 over the items' own digests in order; after a full pass over the items it costs nothing."""
         if self._digest is None:
             value = self._begin()
-            for raw, label in self._raw():
-                self._add(value, raw, label)
+            for raw, label in self.raw():
+                value.update(self.item_digest(raw, label))
             self._digest = value.hexdigest()
         return self._digest
+
+    @staticmethod
+    def item_digest(raw: bytes, label: int) -> bytes:
+        """SHA-256 of one item: its label and its bytes as stored."""
+        value = hashlib.sha256(label.to_bytes(4, "little"))
+        value.update(raw)
+        return value.digest()
+
+    def joined_digest(self, items: NDArray[np.uint8]) -> str:
+        """Return ``digest()`` from the digests of all items, uint8 (n, 32), so that parts may be read apart."""
+        value = self._begin()
+        value.update(np.ascontiguousarray(items).data)
+        return value.hexdigest()
 
     def _begin(self) -> hashlib._Hash:
         # Equal bytes are other pictures in another encoding: 2x8 pixels are not 4x4.
         return hashlib.sha256(self._encoding.encode() + b"\0")
-
-    @staticmethod
-    def _add(value: hashlib._Hash, raw: bytes, label: int) -> None:
-        # Length and label frame each item, so that no two different sequences hash alike.
-        value.update(len(raw).to_bytes(8, "little") + label.to_bytes(4, "little"))
-        value.update(raw)
 
 
 class FileDataset(Dataset):
@@ -102,8 +113,9 @@ class FileDataset(Dataset):
         self._files = files
         super().__init__(spec.name, len(files), label_space, classes, pictures.ENCODED)
 
-    def _raw(self) -> Iterator[tuple[bytes, int]]:
-        for path, label in self._files:
+    def raw(self, start: int = 0) -> Iterator[tuple[bytes, int]]:
+        """Yield the bytes and the label of each file from ``start`` on; those before are not read."""
+        for path, label in itertools.islice(self._files, start, None):
             try:
                 with path.open("rb") as file:
                     pictures.check_size(path.stat().st_size, str(path))
@@ -114,7 +126,8 @@ class FileDataset(Dataset):
                 ) from error
             yield raw, label
 
-    def _decode(self, index: int, raw: bytes) -> Picture:
+    def decode(self, index: int, raw: bytes) -> Picture:
+        """Decode one file's bytes."""
         return pictures.decode(raw, str(self._files[index][0]))
 
 
@@ -127,7 +140,8 @@ class RawDataset(Dataset):
         self._shape, self._labels = shape, item_labels
         super().__init__(spec.name, len(item_labels), label_space, classes, pictures.raw_encoding(shape))
 
-    def _decode(self, index: int, raw: bytes) -> Picture:  # noqa: ARG002 - one shape for all
+    def decode(self, index: int, raw: bytes) -> Picture:  # noqa: ARG002 - one shape for all
+        """Return the pixels in their shape."""
         return np.frombuffer(raw, dtype=np.uint8).reshape(self._shape)
 
 

@@ -18,6 +18,7 @@ class DigitsDataset(RawDataset):
         self._images, item_labels = digits.part("test")
         super().__init__(spec, digits.LABEL_SPACE, digits.CLASSES, self._images.shape[1:], item_labels)
 
-    def _raw(self) -> Iterator[tuple[bytes, int]]:
-        for image, label in zip(self._images, self._labels, strict=True):
+    def raw(self, start: int = 0) -> Iterator[tuple[bytes, int]]:
+        """Yield the pixels and the label of each picture from ``start`` on."""
+        for image, label in zip(self._images[start:], self._labels[start:], strict=True):
             yield image.tobytes(), int(label)

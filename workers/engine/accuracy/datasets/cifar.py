@@ -85,11 +85,15 @@ class CifarDataset(RawDataset):
             )
         return np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, record)[:, : self._label_bytes].copy()
 
-    def _raw(self) -> Iterator[tuple[bytes, int]]:
-        answers = iter(self._labels)
+    def raw(self, start: int = 0) -> Iterator[tuple[bytes, int]]:
+        """Yield the pixels (32 x 32 x 3) and the label of each record from ``start`` on; those before are not read."""
+        answers = iter(self._labels[start:])
         for path, records in self._files:
+            skipped = min(start, records)
+            start -= skipped
             with path.open("rb") as file:
-                for number in range(records):
+                file.seek(skipped * (self._label_bytes + _PIXELS))
+                for number in range(skipped, records):
                     raw = file.read(self._label_bytes + _PIXELS)[self._label_bytes :]
                     if len(raw) < _PIXELS:
                         raise UsageError("record-truncated", f"{path}: record {number} is gone; restore the file.")

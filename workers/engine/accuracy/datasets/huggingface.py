@@ -96,13 +96,16 @@ class ArrowPart(Part):
         """Return the Arrow schema."""
         return self._schema
 
-    def batches(self, column: str) -> Iterator[Any]:
-        """Yield record batches that hold this column, in order."""
+    def batches(self, column: str, start: int = 0) -> Iterator[Any]:
+        """Yield record batches that hold this column, from row ``start`` on."""
         with self.reading(), pa.memory_map(str(self.path)) as source, pa.ipc.open_stream(source) as stream:
             for batch in stream:
-                chosen = batch.select([column])
-                chosen.validate(full=True)  # offsets that a stranger wrote may lead anywhere
-                yield chosen
+                skipped = min(start, len(batch))
+                start -= skipped
+                if skipped < len(batch):
+                    chosen = batch.select([column])
+                    chosen.validate(full=True)  # offsets that a stranger wrote may lead anywhere
+                    yield chosen.slice(skipped)
 
 
 def _saved(spec: Spec, root: Path, folder: Path) -> TableDataset:

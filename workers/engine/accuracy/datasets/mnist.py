@@ -64,11 +64,16 @@ class MnistDataset(RawDataset):
                 f"{self._path} has {size:,} bytes, but its header promises {expected:,}; copy it anew.",
             )
 
-    def _raw(self) -> Iterator[tuple[bytes, int]]:
+    def raw(self, start: int = 0) -> Iterator[tuple[bytes, int]]:
+        """Yield the pixels and the label of each picture from ``start`` on."""
         size = self._shape[0] * self._shape[1]
         with _open(self._path) as file:
             _header(self._path, file, axes=3)
-            for number, label in enumerate(self._labels):
+            for number in range(start if self._path.suffix == ".gz" else 0):
+                _read(self._path, file, size, number)
+            if self._path.suffix != ".gz":
+                file.seek(start * size, 1)
+            for number, label in enumerate(self._labels[start:], start=start):
                 yield _read(self._path, file, size, number), int(label)
             _check_end(self._path, file, self._n)
 

@@ -41,14 +41,21 @@ class ParquetPart(Part):
         # Without pre_buffer and with a buffer, a column is read by pages and not as a whole.
         return parquet.ParquetFile(self.path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
-    def batches(self, column: str) -> Iterator[Any]:
-        """Yield record batches that hold this column, in order."""
+    def batches(self, column: str, start: int = 0) -> Iterator[Any]:
+        """Yield record batches that hold this column, from row ``start`` on; row groups before it are not read."""
         with self.reading(), self._open() as file:
             nested = self._schema.field(column).type.num_fields > 0
             leaf = f"{column}.bytes" if nested else column
             for group in range(self._metadata.num_row_groups):
+                if start >= self._metadata.row_group(group).num_rows:
+                    start -= self._metadata.row_group(group).num_rows
+                    continue
                 rows = self._rows(group, leaf)
-                yield from file.iter_batches(batch_size=rows, row_groups=[group], columns=[leaf], use_threads=False)
+                for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=[leaf], use_threads=False):
+                    skipped = min(start, len(batch))
+                    start -= skipped
+                    if skipped < len(batch):
+                        yield batch.slice(skipped)
 
     def _rows(self, group: int, leaf: str) -> int:
         """Return how many rows may be unpacked at once; refuses what no column of pictures packs to."""

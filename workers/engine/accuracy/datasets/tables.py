@@ -35,8 +35,11 @@ class Part(ABC):
         """Return the Arrow schema."""
 
     @abstractmethod
-    def batches(self, column: str) -> Iterator[Any]:
-        """Yield record batches that hold this column, in order; what is in memory does not grow with the file."""
+    def batches(self, column: str, start: int = 0) -> Iterator[Any]:
+        """Yield record batches that hold this column, from row ``start`` on.
+
+        What is in memory does not grow with the file.
+        """
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -89,31 +92,41 @@ class TableDataset(Dataset):
         part, row = self._place(index)
         return f"{part.path}: column {self._image!r}, row {row}"
 
-    def _raw(self) -> Iterator[tuple[bytes, int]]:
-        index = 0
+    def raw(self, start: int = 0) -> Iterator[tuple[bytes, int]]:
+        """Yield the encoded picture and the label of each row from ``start`` on."""
+        index = start
         for number, part in enumerate(self._parts):
-            for batch in part.batches(self._image):
-                column = batch.column(self._image)
-                values = column.field("bytes") if pa.types.is_struct(column.type) else column
-                for row in range(len(values)):
-                    if index >= self._starts[number + 1]:
-                        raise _changed(part)
-                    value = values[row]
-                    if not (column[row].is_valid and value.is_valid):
-                        raise UsageError(
-                            "picture-missing",
-                            f"{self._where(index)} holds no bytes; write the pictures themselves into the file "
-                            "(Hugging Face: embed_external_files), or leave the row out.",
-                        )
-                    buffer = value.as_buffer()
-                    pictures.check_size(buffer.size, self._where(index))
-                    yield buffer.to_pybytes(), int(self._labels[index])
-                    index += 1
-            if index != self._starts[number + 1]:
+            first, end = (int(place) for place in self._starts[number : number + 2])
+            if end <= start:
+                continue
+            for value in _pictures(part, self._image, max(0, start - first)):
+                if index == end:
+                    raise _changed(part)
+                if value is None:
+                    raise UsageError(
+                        "picture-missing",
+                        f"{self._where(index)} holds no bytes; write the pictures themselves into the file "
+                        "(Hugging Face: embed_external_files), or leave the row out.",
+                    )
+                pictures.check_size(value.size, self._where(index))
+                yield value.to_pybytes(), int(self._labels[index])
+                index += 1
+            if index != end:
                 raise _changed(part)
 
-    def _decode(self, index: int, raw: bytes) -> Picture:
+    def decode(self, index: int, raw: bytes) -> Picture:
+        """Decode one row's picture."""
         return pictures.decode(raw, self._where(index))
+
+
+def _pictures(part: Part, image: str, start: int) -> Iterator[Any]:
+    """Yield the buffer of each row's encoded picture, None where there is none."""
+    for batch in part.batches(image, start):
+        column = batch.column(image)
+        values = column.field("bytes") if pa.types.is_struct(column.type) else column
+        for row in range(len(values)):
+            value = values[row]
+            yield value.as_buffer() if column[row].is_valid and value.is_valid else None
 
 
 def _changed(part: Part) -> UsageError:
