@@ -109,7 +109,7 @@ def _class_indices(spec: Spec, path: Path, column: str, rows: list[tuple[int, st
     """Return the labels as class indices."""
     if all(label.removeprefix("-").isdecimal() and label.isascii() for _, _, label in rows):
         # Twenty digits may not fit; no class has that many.
-        return np.array([max(-1, min(int(label), 2**31)) for _, _, label in rows], dtype=np.int64)
+        return np.array([max(-(2**31), min(int(label), 2**31)) for _, _, label in rows], dtype=np.int64)
     if not labels.names(spec.label_space):
         line, _, label = next(row for row in rows if not row[2].isdecimal())
         raise UsageError(

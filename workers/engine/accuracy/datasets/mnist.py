@@ -7,6 +7,7 @@ length of each as big-endian 32-bit integers, then the values.
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from typing import IO, TYPE_CHECKING, cast
@@ -102,7 +103,7 @@ def _header(path: Path, file: IO[bytes], axes: int) -> tuple[int, ...]:
     lengths = struct.unpack(f">{axes}I", start[4:])
     if 0 in lengths:
         raise UsageError("dataset-empty", f"{path} has the shape {lengths}: nothing is in it; give the whole file.")
-    if lengths[0] > MOST_ITEMS or lengths[-1] * lengths[-2 if axes > 1 else -1] > pictures.MOST_BYTES**axes:
+    if lengths[0] > MOST_ITEMS or math.prod(lengths[1:]) > pictures.MOST_BYTES:
         raise UsageError(
             "array-size",
             f"{path} has the shape {lengths}; at most {MOST_ITEMS:,} pictures of {pictures.MOST_BYTES:,} bytes can be "
