@@ -208,6 +208,15 @@ def test_data_sets_are_added_and_listed(zooaudit, tmp_path):
     assert names == ["digits", "mine"]
 
 
+def test_options_of_a_data_set(zooaudit, tmp_path):
+    words = ["datasets", "add", "val", "pictures", "--format", "imagenet-flat", "--ground-truth", "t.txt", "--json"]
+    added = json.loads(zooaudit(*words, "--synsets", "meta.mat").stdout)[0]
+    assert added["options"] == {"ground_truth": str(tmp_path / "t.txt"), "synsets": str(tmp_path / "meta.mat")}
+    refused = zooaudit("datasets", "add", "m", "pictures", "--format", "mnist", "--labels", "fine")
+    assert refused.returncode == 2
+    assert "mnist has no option labels" in refused.stderr
+
+
 def test_an_audit_of_two_folders_ranks_what_differs(environment, zooaudit, tmp_path):
     manifest = '[models.net]\nframework = "onnx"\nweights = { v1 = "net.onnx" }\n'
     for name, stride in (("first", 1), ("second", 2)):
