@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 class Format:
     """A format that a team's own data set may have.
 
-    ``options`` maps each option to the values it may have, none for any text; ``files`` are those that name files,
-    ``required`` those without which the data set cannot be read.
+    ``options`` maps each option to the values it may have, none for any text; ``files`` are those that name files;
+    ``required`` are those without which the data set cannot be read, with what they name. ``label_space`` is set where
+    the format leaves no choice.
     """
 
     name: str
     holds: str
     options: dict[str, tuple[str, ...]] = field(default_factory=dict)
     files: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
+    required: dict[str, str] = field(default_factory=dict)
+    label_space: str | None = None
 
 
 _SPLITS = ("test", "train")
@@ -32,7 +34,11 @@ FORMATS: dict[str, Format] = {
             "ILSVRC2012_val_00000001.JPEG and so on, with the devkit's ground truth",
             {"ground_truth": (), "synsets": ()},
             files=("ground_truth", "synsets"),
-            required=("ground_truth",),
+            required={
+                "ground_truth": "the devkit's data/ILSVRC2012_validation_ground_truth.txt (its ids need synsets too, "
+                "the devkit's data/meta.mat), or a file with the synset of each picture"
+            },
+            label_space="imagenet-1k",
         ),
         Format("cifar-10", "cifar-10-batches-bin", {"split": _SPLITS}),
         Format("cifar-100", "cifar-100-binary", {"split": _SPLITS, "labels": ("fine", "coarse")}),

@@ -45,8 +45,8 @@ def add(session: Session, request: dict[str, Any]) -> dict[str, Any]:
     _check_path(path)
     options = {option: value for option, value in (request.get("options") or {}).items() if value is not None}
     _check_options(FORMATS[kind], options)
-    dataset = Dataset(id=new_id(), name=name, format=kind, path=str(path), label_space=request.get("label_space"))
-    dataset.options = options
+    space = request.get("label_space") or FORMATS[kind].label_space
+    dataset = Dataset(id=new_id(), name=name, format=kind, path=str(path), label_space=space, options=options)
     datasets.add(session, dataset)
     return to_json(dataset)
 
@@ -68,12 +68,9 @@ def _check_options(kind: Format, options: dict[str, str]) -> None:
             raise InvalidError(f"{option} is {value!r}; it is {' or '.join(values)}.", slug="invalid-option")
         if option in kind.files:
             _check_path(Path(value))
-    for option in kind.required:
+    for option, what in kind.required.items():
         if option not in options:
-            raise InvalidError(
-                f"The format {kind.name} needs the file {option} (docs/accuracy.md says which); name it.",
-                slug="option-missing",
-            )
+            raise InvalidError(f"The format {kind.name} needs {option}: {what}; name it.", slug="option-missing")
 
 
 def check_name(name: str) -> None:

@@ -243,6 +243,7 @@ def test_options_of_a_data_sets_format(client):
     truth = {"ground_truth": "/data/truth.txt", "synsets": "/data/meta.mat"}
     reply = client.post("/v1/datasets", json=flat | {"options": truth})
     assert reply.status_code == 201
+    assert reply.json()["label_space"] == "imagenet-1k"
     assert client.get("/v1/datasets/flat").json()["options"] == truth
     assert client.get("/v1/datasets/digits").json()["options"] == {}
     own = {"name": "own", "format": "mnist", "path": "/data/mnist"}

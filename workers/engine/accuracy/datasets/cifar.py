@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
 _MOST_BYTES = 1024**2
+_RECORDS = 1024
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,10 @@ class CifarDataset(RawDataset):
                 f"{path}: record {size // record} is cut off after {size % record} of {record} bytes; copy the file "
                 "anew.",
             )
-        return np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, record)[:, : self._label_bytes].copy()
+        with path.open("rb") as file:
+            parts = iter(lambda: file.read(_RECORDS * record), b"")
+            heads = [np.frombuffer(part, np.uint8).reshape(-1, record)[:, : self._label_bytes].copy() for part in parts]
+        return np.concatenate(heads)
 
     def raw(self, start: int = 0) -> Iterator[tuple[bytes, int]]:
         """Yield the pixels (32 x 32 x 3) and the label of each record from ``start`` on; those before are not read."""

@@ -80,7 +80,7 @@ def _complete(folder: Path, split: str, shards: list[re.Match[str]]) -> list[Pat
 
 
 class ArrowPart(Part):
-    """An Arrow stream, mapped into memory and not copied."""
+    """An Arrow stream, read one record batch after the other."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -98,7 +98,10 @@ class ArrowPart(Part):
 
     def batches(self, column: str, start: int = 0) -> Iterator[Any]:
         """Yield record batches that hold this column, from row ``start`` on."""
-        with self.reading(), pa.memory_map(str(self.path)) as source, pa.ipc.open_stream(source) as stream:
+        # A map lets the pictures lie while labels are read; read through a map, all of them would count as memory.
+        is_label = pa.types.is_integer(self._schema.field(column).type)
+        opened = pa.memory_map(str(self.path)) if is_label else pa.OSFile(str(self.path))
+        with self.reading(), opened as source, pa.ipc.open_stream(source) as stream:
             for batch in stream:
                 skipped = min(start, len(batch))
                 start -= skipped
