@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from app import arguments
+from app.domain.datasets import FORMATS
 from app.domain.policies import Dimension
 
 if TYPE_CHECKING:
@@ -234,16 +235,30 @@ def claims(
 @datasets.command("add")
 def datasets_add(
     name: Annotated[str, typer.Argument(help="Name to give to the data set.")],
-    path: Annotated[Path, typer.Argument(help="Folder of class folders, or .npz file with images and labels.")],
-    data_format: Annotated[str, typer.Option("--format", help="folder or npz.")],
+    path: Annotated[Path, typer.Argument(help="Its folder or file.")],
+    data_format: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)} (docs/accuracy.md).")],
     label_space: Annotated[
         str | None, typer.Option("--label-space", help="Name of the classes and their order, e.g. imagenet-1k.")
     ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="test or train; Hugging Face: any.")] = None,
+    labels: Annotated[str | None, typer.Option("--labels", help="CIFAR-100: fine or coarse.")] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option("--ground-truth", help="imagenet-flat: file with the answer of each picture.")
+    ] = None,
+    synsets: Annotated[
+        Path | None, typer.Option("--synsets", help="imagenet-flat: the devkit's meta.mat, or its synsets by id.")
+    ] = None,
+    image_column: Annotated[str | None, typer.Option("--image-column", help="Of a table. Default: image.")] = None,
+    label_column: Annotated[str | None, typer.Option("--label-column", help="Of a table. Default: label.")] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Add a data set of your own."""
-    request = {"name": name, "format": data_format, "path": str(path.absolute()), "label_space": label_space}
+    files = {"ground_truth": ground_truth, "synsets": synsets}
+    options = {"split": split, "labels": labels, "image_column": image_column, "label_column": label_column}
+    options |= {option: str(file.absolute()) for option, file in files.items() if file is not None}
+    place = {"name": name, "format": data_format, "path": str(path.absolute())}
+    request = {**place, "label_space": label_space, "options": options}
     with _service() as service:
         _show([service.add_dataset(request)], as_json=as_json, columns=("name", "format", "path", "label_space"))
 

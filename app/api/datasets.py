@@ -10,9 +10,39 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.dependencies import TEXT, Cursor, Limit, Reading, Writing
 from app.api.models import PageOf, RequestModel, Words
 from app.api.problems import responses
+from app.domain.datasets import FORMATS
 from app.services import datasets
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+
+class DatasetOptions(RequestModel):
+    """What a format needs besides the path; each is of some formats only."""
+
+    split: str | None = Field(
+        default=None,
+        max_length=200,
+        pattern=TEXT,
+        description="cifar-10, cifar-100, mnist: test (default) or train; huggingface: needed where there are several.",
+    )
+    labels: str | None = Field(
+        default=None, max_length=20, pattern=TEXT, description="cifar-100: fine (default) or coarse, its superclasses."
+    )
+    ground_truth: str | None = Field(
+        default=None, max_length=1000, pattern=TEXT, description="imagenet-flat: file with the answer of each picture."
+    )
+    synsets: str | None = Field(
+        default=None,
+        max_length=1000,
+        pattern=TEXT,
+        description="imagenet-flat: the devkit's meta.mat, or its synsets one a line, where the answers are ids.",
+    )
+    image_column: str | None = Field(
+        default=None, max_length=200, pattern=TEXT, description="parquet, huggingface: default image."
+    )
+    label_column: str | None = Field(
+        default=None, max_length=200, pattern=TEXT, description="parquet, huggingface: default label."
+    )
 
 
 class DatasetRequest(RequestModel):
@@ -27,9 +57,10 @@ class DatasetRequest(RequestModel):
     )
 
     name: Words
-    format: Words = Field(description="folder (one folder a class) or npz (arrays images and labels).")
+    format: Words = Field(description="; ".join(f"{kind.name}: {kind.holds}" for kind in FORMATS.values()) + ".")
     path: str = Field(min_length=1, max_length=1000, pattern=TEXT, description="Absolute, as the workers see it.")
     label_space: str | None = Field(default=None, max_length=100, pattern=TEXT)
+    options: DatasetOptions = DatasetOptions()
 
 
 class Dataset(BaseModel):
@@ -40,6 +71,7 @@ class Dataset(BaseModel):
     format: str
     path: str | None
     label_space: str | None
+    options: dict[str, str]
     items: int | None
     classes: int | None
     digest: str | None

@@ -15,6 +15,7 @@ from app.db.listings import of_zoos
 from app.db.recorded_audits import NothingToCompareError
 from app.db.tables import Audit, Comparison, Job
 from app.domain import plan
+from app.domain.datasets import fits
 from app.domain.ids import new_id
 from app.domain.policies import Dimension
 from app.domain.references import UNTRAINED
@@ -161,7 +162,7 @@ def _no_accuracy(candidate: plan.Candidate, scope: plan.Scope, spaces: dict[str,
     if candidate.subject.weights in UNTRAINED:
         return f"{ref} has random weights, so its accuracy means nothing; choose a weights tag or leave accuracy out."
     wanted, has = scope.dataset["label_space"], spaces[ref]
-    if wanted is not None and has != wanted:
+    if wanted is not None and not fits(has, wanted):
         return (
             f"{ref} has the label space {has or 'that its zoo does not say'}, and the data set "
             f"{scope.dataset['name']} has {wanted}; choose a data set of its label space for accuracy."

@@ -158,6 +158,8 @@ class ZooIndex(Base):
 class Dataset(Base):
     """A data set that predictions are made on. ``digest`` is that of its items, bytes and labels, in order.
 
+    ``options`` is what its format needs besides the path (``app.domain.datasets``).
+
     One of format ``recorded`` is known by its labels alone, from imported predictions; it has no path.
     """
 
@@ -168,6 +170,7 @@ class Dataset(Base):
     format: Mapped[str] = mapped_column(String(50))
     path: Mapped[str | None] = mapped_column(String(1000))
     label_space: Mapped[str | None] = mapped_column(String(100))
+    options: Mapped[dict[str, Any]] = mapped_column(default=dict)
     items: Mapped[int | None]
     classes: Mapped[int | None]
     digest: Mapped[str | None] = mapped_column(String(71))
@@ -176,7 +179,13 @@ class Dataset(Base):
 
     def spec(self) -> dict[str, Any]:
         """Return what the engine needs to open this data set."""
-        return {"name": self.name, "format": self.format, "path": self.path, "label_space": self.label_space}
+        return {
+            "name": self.name,
+            "format": self.format,
+            "path": self.path,
+            "label_space": self.label_space,
+            "options": self.options,
+        }
 
 
 class Artifact(Base):

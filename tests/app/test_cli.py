@@ -164,7 +164,7 @@ def test_a_model_is_interchangeable_with_itself(zooaudit, tmp_path):
         (["compare", "timm:resnet50@none", "keras:ResNet50@none", "--budget", "soon"], "write 60s"),
         (["compare", "timm:resnet50@none", "keras:ResNet50@none", "--dimension", "colour"], "architecture"),
         (["audit", "--zoo", "timm"], "at least two"),
-        (["datasets", "add", "d", "x.zip", "--format", "zip"], "folder or npz"),
+        (["datasets", "add", "d", "x.zip", "--format", "zip"], "folder, imagenet-flat, cifar-10"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
 )
@@ -206,6 +206,15 @@ def test_data_sets_are_added_and_listed(zooaudit, tmp_path):
     assert json.loads(added.stdout)[0]["path"] == str(tmp_path / "pictures")
     names = [row["name"] for row in json.loads(zooaudit("datasets", "list", "--json").stdout)]
     assert names == ["digits", "mine"]
+
+
+def test_options_of_a_data_set(zooaudit, tmp_path):
+    words = ["datasets", "add", "val", "pictures", "--format", "imagenet-flat", "--ground-truth", "t.txt", "--json"]
+    added = json.loads(zooaudit(*words, "--synsets", "meta.mat").stdout)[0]
+    assert added["options"] == {"ground_truth": str(tmp_path / "t.txt"), "synsets": str(tmp_path / "meta.mat")}
+    refused = zooaudit("datasets", "add", "m", "pictures", "--format", "mnist", "--labels", "fine")
+    assert refused.returncode == 2
+    assert "mnist has no option labels" in refused.stderr
 
 
 def test_an_audit_of_two_folders_ranks_what_differs(environment, zooaudit, tmp_path):

@@ -238,6 +238,23 @@ def test_datasets(client):
     problem(client.get("/v1/datasets/none"), 404, "unknown-dataset")
 
 
+def test_options_of_a_data_sets_format(client):
+    flat = {"name": "flat", "format": "imagenet-flat", "path": "/data/val"}
+    truth = {"ground_truth": "/data/truth.txt", "synsets": "/data/meta.mat"}
+    reply = client.post("/v1/datasets", json=flat | {"options": truth})
+    assert reply.status_code == 201
+    assert reply.json()["label_space"] == "imagenet-1k"
+    assert client.get("/v1/datasets/flat").json()["options"] == truth
+    assert client.get("/v1/datasets/digits").json()["options"] == {}
+    own = {"name": "own", "format": "mnist", "path": "/data/mnist"}
+    problem(client.post("/v1/datasets", json=flat | {"name": "own"}), 422, "option-missing")
+    problem(client.post("/v1/datasets", json=own | {"options": {"ground_truth": "/x"}}), 422, "invalid-option")
+    problem(client.post("/v1/datasets", json=own | {"options": {"split": "dev"}}), 422, "invalid-option")
+    problem(client.post("/v1/datasets", json=own | {"options": {"spilt": "test"}}), 422, "malformed-request")
+    problem(client.post("/v1/datasets", json=flat | {"options": {"ground_truth": "truth.txt"}}), 422, "bad-path")
+    assert client.post("/v1/datasets", json=own | {"options": {"split": "train"}}).status_code == 201
+
+
 def test_audits(client, database):
     problem(client.post("/v1/audits", json={"zoos": ["timm"]}), 422, "too-few-zoos")
     problem(client.post("/v1/audits", json={"zoos": ["timm", "file"]}), 422, "unknown-zoo")

@@ -40,6 +40,19 @@ def test_the_built_in_data_set_is_there_once(database):
         assert [row.name for row in session.scalars(select(Dataset))] == ["digits"]
 
 
+def test_a_data_set_from_before_options_has_none(database):
+    config = migrate._config()
+    with database.write() as session:
+        session.add(Dataset(name="old", format="folder", path="/old", options={}))
+    with migrate.locked(database) as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0003")
+    migrate.upgrade(database)
+    with database.read() as session:
+        found = session.scalars(select(Dataset).order_by(Dataset.name))
+        assert [(row.name, row.options) for row in found] == [("digits", {}), ("old", {})]
+
+
 def test_processes_that_migrate_at_once_do_it_once(tmp_path):
     url = f"sqlite:///{tmp_path / 'new.db'}"
     calls = [

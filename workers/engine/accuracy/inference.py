@@ -63,12 +63,12 @@ def predict(
     runner = _Runner(model, contract, batch_size, threads)
     answers = _Answers(dataset.n)
     pictures = ((apply(contract, picture), label) for picture, label in dataset)
-    shift: int | None = None
+    mapping: labels.Mapping | None = None
     for chunk in _chunks(pictures, runner.batch):
         scores = runner.run(np.stack([picture for picture, _ in chunk]), first_item=answers.done)
-        if shift is None:
-            shift = labels.offset(label_space, scores.shape[1], dataset.label_space, dataset.classes)
-        answers.add(scores, shift, [label for _, label in chunk])
+        if mapping is None:
+            mapping = labels.mapping(label_space, scores.shape[1], dataset.label_space, dataset.classes)
+        answers.add(scores, mapping, [label for _, label in chunk])
         progress(answers.done, dataset.n, f"{model.stem} on {dataset.name}")
     classes, probabilities, outputs = answers.finish()
     return Predictions(
@@ -200,16 +200,17 @@ class _Answers:
         self._scores = np.zeros((self.n, 0), dtype=np.float32)
         self._probabilities = True
 
-    def add(self, scores: NDArray[np.float32], shift: int, right: list[int]) -> None:
+    def add(self, scores: NDArray[np.float32], mapping: labels.Mapping, right: list[int]) -> None:
         """Rank the scores, (m, classes), of the next m items."""
-        m, count = scores.shape
+        m = len(scores)
+        classes, merged = mapping.merge(scores)
         if self.done == 0:
-            k = min(TOP, count)
+            k = min(TOP, len(classes))
             self._classes = np.zeros((self.n, k), dtype=np.int32)
             self._scores = np.zeros((self.n, k), dtype=np.float32)
         rows = slice(self.done, self.done + m)
-        self._classes[rows], self._scores[rows] = _best(scores, self._classes.shape[1])
-        self._classes[rows] += shift
+        places, self._scores[rows] = _best(merged, self._classes.shape[1])
+        self._classes[rows] = classes[places]
         self.labels[rows] = right
         sums = scores.sum(axis=1, dtype=np.float64)
         self._probabilities &= bool(

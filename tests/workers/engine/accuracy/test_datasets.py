@@ -60,7 +60,7 @@ def test_digits_pictures_are_scikit_learns_in_eight_bits() -> None:
 def test_the_split_is_frozen() -> None:
     # A change of rule, seed or order would silently make recorded accuracies another dataset's.
     digest = open_dataset({"format": "digits"}).digest()
-    assert digest == "ecfd335960041ed776180fefbb39884b9382c0d3a84bd583bed99e5f6a29f3ce"
+    assert digest == "22ca5f3d4f8ec50d1557456328cadb1e1cf6b27253c77e85e7856846e50d322e"
 
 
 def test_npz_items_come_in_order_and_unchanged(tmp_path: Path) -> None:
@@ -201,12 +201,12 @@ def test_a_picture_that_vanishes_is_named(tmp_path: Path) -> None:
 
 def test_a_class_folder_without_pictures_is_named(tmp_path: Path) -> None:
     (folder(tmp_path) / "class1b").mkdir()
-    with pytest.raises(UsageError, match=r"class folder .*class1b has no pictures"):
+    with pytest.raises(UsageError, match=r"Class folder .*class1b has no pictures"):
         open_folder(tmp_path)
 
 
 def test_a_subset_of_class_folders_is_no_imagenet(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="has 3 classes, but label space imagenet-1k has 1000"):
+    with pytest.raises(UsageError, match="class0 is no synset of label space imagenet-1k"):
         open_folder(folder(tmp_path), label_space="imagenet-1k")
     with pytest.raises(UsageError, match="has 3 class folders, not 4"):
         open_folder(tmp_path, classes=4)

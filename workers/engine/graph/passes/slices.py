@@ -80,7 +80,7 @@ def crop_pad(model: ir.Model) -> int:
     changed = 0
     for node in rw.nodes(model, "Slice"):
         pad, found, shape = rw.producer(node.inputs[0], "Pad"), parse(node), rw.shape_of(node.outputs[0])
-        if pad is None or found is None or shape is None or rw.only_user(pad.outputs[0]) is not node:
+        if pad is None or found is None or shape is None or rw.only_user(pad.outputs[0]) is None:
             continue
         pads, whole = rw.constant(pad.inputs[1]), len(pad.inputs) <= 3  # noqa: PLR2004  (data, pads, value, axes)
         constant = rw.attribute(pad, "mode", "constant") == "constant"
