@@ -30,7 +30,7 @@ _BLOCKS = ("architecture", "accuracy", "latency", "interface")
 def submit(session: Session, settings: Settings, request: dict[str, Any], caller: Caller | None = None) -> Submitted:
     """Store a comparison and its jobs.
 
-    ``request`` is ``{a, b, dimensions?, dataset?, policy?, latency_budget_s?, runtimes?}``. Nothing is loaded or
+    ``request`` is ``{a, b}`` with what ``scopes.scope`` takes. Nothing is loaded or
     measured here. Raises InvalidError for what is known to be wrong already.
     """
     comparison_id = new_id()

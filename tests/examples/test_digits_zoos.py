@@ -11,8 +11,9 @@ import pytest
 
 from workers.engine.accuracy import paired, store
 from workers.engine.accuracy.datasets import open_dataset
-from workers.engine.accuracy.inference import predict
+from workers.engine.accuracy.inference import Inference
 from workers.engine.accuracy.predictions import Predictions
+from workers.engine.accuracy.runners import Execution
 from workers.engine.graph.export import export_module
 from workers.engine.zoos.local import LocalZoo
 
@@ -121,9 +122,8 @@ def measure(root: Path, zoo: str, name: str, folder: Path) -> Predictions:
     path = folder / f"{zoo}-{name}.onnx"
     export_module(local.load(listing).module, listing.contract.input_shape(), path)
     dataset = open_dataset({"name": "digits", "format": "digits"})
-    return predict(
-        path, listing.contract, dataset, batch_size=64, threads=1, progress=silent, label_space=listing.label_space
-    )
+    space = listing.label_space
+    return Inference(path, listing.contract, dataset, Execution(batch=64), progress=silent, label_space=space).predict()
 
 
 def check_pair(root: Path, name: str, folder: Path) -> dict[str, Any]:

@@ -233,9 +233,8 @@ def test_a_dead_template_is_started_again(supervisor, inspect_job, job, engines)
 def test_what_a_failed_need_says_is_told(supervisor, add, subject, job):
     inspect = JobSpec("inspect", JobKind.INSPECT, {"listing": subject("raises")})
     digits = {"name": "digits", "format": "digits", "path": None, "label_space": "digits"}
-    predict = JobSpec(
-        "predict", JobKind.PREDICT, {"listing": subject("raises"), "dataset": digits}, needs={"inspect": "inspect"}
-    )
+    payload = {"listing": subject("raises"), "dataset": digits, "runtime": "onnxruntime", "device": "cpu"}
+    predict = JobSpec("predict", JobKind.PREDICT, payload, needs={"inspect": "inspect"})
     ids = add(inspect, predict)
     for job_id in ids:
         run(supervisor, job_id)
@@ -309,9 +308,17 @@ def test_a_comparison_of_what_cannot_be_loaded_fails_with_the_reason(supervisor,
 def test_a_changed_data_set_is_refused(supervisor, add, subject, job, database):
     digits = {"name": "digits", "format": "digits", "path": None, "label_space": "digits"}
     with database.write() as session:
-        datasets.fill(session, "digits", items=1, classes=10, digest="another", label_space="digits")
+        datasets.fill(
+            session,
+            "digits",
+            items=1,
+            classes=10,
+            digest="another",
+            labels_digest="labels-another",
+            label_space="digits",
+        )
     inspect = JobSpec("inspect", JobKind.INSPECT, {"listing": subject("tiny")})
-    payload = {"listing": subject("tiny"), "dataset": digits}
+    payload = {"listing": subject("tiny"), "dataset": digits, "runtime": "onnxruntime", "device": "cpu"}
     ids = add(inspect, JobSpec("predict", JobKind.PREDICT, payload, needs={"inspect": "inspect"}))
     for job_id in ids:
         run(supervisor, job_id)

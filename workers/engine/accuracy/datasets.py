@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
+import itertools
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,32 +71,47 @@ class Dataset(ABC):
     def _decode(self, index: int, raw: bytes) -> Picture:
         """Turn an item's bytes into a picture; raises UsageError that names the item."""
 
+    def raw(self, start: int = 0) -> Iterator[tuple[bytes, int]]:
+        """Yield the bytes as stored and the label of each item from ``start`` on, in the fixed order."""
+        return itertools.islice(self._raw(), start, None)
+
+    def decode(self, index: int, raw: bytes) -> Picture:
+        """Turn the bytes of item ``index`` into a picture; several threads may do so at once. Raises UsageError."""
+        return self._decode(index, raw)
+
     def __iter__(self) -> Iterator[tuple[Picture, int]]:
         """Yield (picture, label) in the fixed order. A full pass also computes the digest."""
         value = self._begin()
         for index, (raw, label) in enumerate(self._raw()):
-            self._add(value, raw, label)
+            value.update(self.item_digest(raw, label))
             yield self._decode(index, raw), label
         self._digest = value.hexdigest()
 
     def digest(self) -> str:
-        """SHA-256 over the items' bytes and labels in order; after a full pass over the items it costs nothing."""
+        """SHA-256 over the items' own digests in order; after a full pass over the items it costs nothing."""
         if self._digest is None:
             value = self._begin()
             for raw, label in self._raw():
-                self._add(value, raw, label)
+                value.update(self.item_digest(raw, label))
             self._digest = value.hexdigest()
         return self._digest
+
+    @staticmethod
+    def item_digest(raw: bytes, label: int) -> bytes:
+        """SHA-256 of one item: its label and its bytes as stored."""
+        value = hashlib.sha256(label.to_bytes(4, "little"))
+        value.update(raw)
+        return value.digest()
+
+    def joined_digest(self, items: NDArray[np.uint8]) -> str:
+        """Return ``digest()`` from the digests of all items, uint8 (n, 32), so that parts may be read apart."""
+        value = self._begin()
+        value.update(np.ascontiguousarray(items).data)
+        return value.hexdigest()
 
     def _begin(self) -> hashlib._Hash:
         # Equal bytes are other pictures in another encoding: 2x8 pixels are not 4x4.
         return hashlib.sha256(self._encoding.encode() + b"\0")
-
-    @staticmethod
-    def _add(value: hashlib._Hash, raw: bytes, label: int) -> None:
-        # Length and label frame each item, so that no two different sequences hash alike.
-        value.update(len(raw).to_bytes(8, "little") + label.to_bytes(4, "little"))
-        value.update(raw)
 
 
 class DigitsDataset(Dataset):
@@ -196,7 +212,11 @@ class FolderDataset(Dataset):
         return path.suffix.lower() in PICTURE_FORMATS and not path.name.startswith(".") and path.is_file()
 
     def _raw(self) -> Iterator[tuple[bytes, int]]:
-        for path, label in self._items:
+        return self.raw()
+
+    def raw(self, start: int = 0) -> Iterator[tuple[bytes, int]]:
+        """Yield the bytes as stored and the label of each item from ``start`` on; those before are not read."""
+        for path, label in self._items[start:]:
             try:
                 raw = path.read_bytes()
             except OSError as error:
@@ -208,22 +228,21 @@ class FolderDataset(Dataset):
     def _decode(self, index: int, raw: bytes) -> Picture:
         path = self._items[index][0]
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                image = Image.open(io.BytesIO(raw), formats=sorted(set(PICTURE_FORMATS.values())))
-                image.load()
-        except (
-            OSError,
-            SyntaxError,
-            ValueError,
-            Image.DecompressionBombError,
-            Image.DecompressionBombWarning,
-        ) as error:
+            image = Image.open(io.BytesIO(raw), formats=sorted(set(PICTURE_FORMATS.values())))
+            _refuse_bomb(image)
+            image.load()
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise UsageError(
                 "picture-broken",
                 f"{path} cannot be decoded as a picture ({error}); it may be truncated: replace it or remove it.",
             ) from error
         return image
+
+
+def _refuse_bomb(image: Image.Image) -> None:
+    """Raise DecompressionBombError where PIL would only warn: filters for warnings are shared by all threads."""
+    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels could be a bomb")
 
 
 def _encoding(shape: tuple[int, ...]) -> str:
