@@ -144,7 +144,17 @@ def _accuracy(block: dict[str, Any]) -> list[RenderableType]:
     verdict = Text.assemble("verdict: ", word(block["verdict"]), f" at a margin of {per_cent(block['margin'])}")
     if block.get("items_needed"):
         verdict.append(f"; about {block['items_needed']:,} items would decide")
-    return [table, Text(told), verdict]
+    return [table, Text(told), *_self_noise(block.get("self_noise") or {}), verdict]
+
+
+def _self_noise(noise: dict[str, Any]) -> list[Text]:
+    """Return one line on the answers that change when a model runs otherwise; nothing for imported predictions."""
+    told = [
+        f"{side.upper()} {found['flips']:,} of {found['items']:,}"
+        for side in ("a", "b")
+        if (found := noise.get(side)) is not None
+    ]
+    return [Text(f"answers that change with another batch and other threads: {', '.join(told)}")] if told else []
 
 
 def _latency(block: dict[str, Any]) -> list[RenderableType]:
