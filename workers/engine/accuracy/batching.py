@@ -39,13 +39,16 @@ def freed(path: Path) -> bytes | None:
     if any(attribute.type in _SUBGRAPHS for node in graph.node for attribute in node.attribute):
         return None
     constants = _constants(graph)
-    picture = graph.input[0].name
-    live = {picture}
+    stored = {tensor.name for tensor in graph.initializer}
+    # Before version 4 of the format every stored tensor was an input as well, and none could be without.
+    picture = next(value for value in graph.input if value.name not in stored)
+    model.ir_version = max(model.ir_version, 4)
+    live = {picture.name}
     nodes = [
-        helper.make_node("Shape", [picture], [f"{_PREFIX}_shape"]),
-        helper.make_node("Slice", [f"{_PREFIX}_shape", f"{_PREFIX}_0", f"{_PREFIX}_1"], [_PREFIX]),
+        helper.make_node("Shape", [picture.name], [f"{_PREFIX}_shape"]),
+        helper.make_node("Gather", [f"{_PREFIX}_shape", f"{_PREFIX}_first"], [_PREFIX]),
     ]
-    graph.initializer.extend(numpy_helper.from_array(np.array([at]), f"{_PREFIX}_{at}") for at in (0, 1))
+    graph.initializer.append(numpy_helper.from_array(np.array([0]), f"{_PREFIX}_first"))
     for node in graph.node:
         if not live.isdisjoint(node.input):
             live.update(node.output)
@@ -56,7 +59,7 @@ def freed(path: Path) -> bytes | None:
         nodes.append(node)
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
-    for value in (graph.input[0], *graph.output):
+    for value in (picture, *graph.output):
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = BATCH
     return bytes(model.SerializeToString()) if model.ByteSize() < _MOST_BYTES else None

@@ -63,8 +63,14 @@ class Inference:
         answers, provenance = self.answer()
         return finished(answers, self._dataset, provenance | {"self_noise": self.self_noise(answers)})
 
-    def answer(self, start: int = 0, stop: int | None = None) -> tuple[Answers, dict[str, Any]]:
-        """Let the model answer the items [start, stop); return the answers and how they were made.
+    def load(self) -> Runner:
+        """Load the model; raises UsageError and SubjectError."""
+        return self._load(self._execution)
+
+    def answer(
+        self, start: int = 0, stop: int | None = None, runner: Runner | None = None
+    ) -> tuple[Answers, dict[str, Any]]:
+        """Let the model, or what ``load`` has given, answer the items [start, stop); return also how they were made.
 
         Memory does not grow with the number of items, apart from the ranked answers. The floats of an answer depend on
         the items that share its batch: shards that start at multiples of the batch get those of one run.
@@ -74,7 +80,7 @@ class Inference:
             SubjectError: the model cannot be loaded or run, or its scores are not finite.
         """
         stop = self._dataset.n if stop is None else stop
-        runner = self._load(self._execution)
+        runner = runner or self.load()
         answers = Answers(start, stop)
         shift: int | None = None
         for batch, scores in self._scores(runner, start, stop):

@@ -57,6 +57,21 @@ def test_a_fixed_batch_is_freed(tmp_path: Path, body: str, constants: dict[str, 
     assert together.scores == pytest.approx(alone.scores, abs=1e-6)
 
 
+def test_an_old_file_that_lists_its_weights_as_inputs_is_freed(tmp_path: Path) -> None:
+    model = onnx.load(graph(tmp_path / "m.onnx", FIXED[0][1], weights=WEIGHTS[:64], s=[1, 64]))
+    expected = run(tmp_path / "m.onnx")
+    weights = helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [64, 10])
+    shape = helper.make_tensor_value_info("s", onnx.TensorProto.INT64, [2])
+    inputs = [weights, shape, *model.graph.input]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version, model.opset_import[0].version = 3, 8
+    onnx.save(model, tmp_path / "m.onnx")
+    predictions = run(tmp_path / "m.onnx")
+    assert predictions.provenance["batch"] == 32
+    assert (predictions.classes == expected.classes).all()
+
+
 def test_what_is_joined_to_each_picture_is_repeated(tmp_path: Path) -> None:
     # As the class token of a vision transformer.
     body = "r = Reshape(x, s) j = Concat<axis = 1>(token, r) f = Flatten(j) y = MatMul(f, w)"
