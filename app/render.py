@@ -138,7 +138,17 @@ def _accuracy(block: dict[str, Any]) -> list[RenderableType]:
     if block.get("items_needed"):
         verdict.append(f"; about {block['items_needed']:,} items would decide")
     suspected = [Text.assemble(("suspected: ", "yellow"), sentence(each)) for each in block.get("suspicions", ())]
-    return [table, Text(told), verdict, *suspected]
+    return [table, Text(told), *_self_noise(block.get("self_noise") or {}), verdict, *suspected]
+
+
+def _self_noise(noise: dict[str, Any]) -> list[Text]:
+    """Return one line on the answers that change when a model runs otherwise; nothing for imported predictions."""
+    told = [
+        f"{side.upper()} {found['flips']:,} of {found['items']:,}"
+        for side in ("a", "b")
+        if (found := noise.get(side)) is not None
+    ]
+    return [Text(f"answers that change with another batch and other threads: {', '.join(told)}")] if told else []
 
 
 def _latency(block: dict[str, Any]) -> list[RenderableType]:

@@ -9,22 +9,25 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import typer
+
+from app.cli import cli
 from app.settings import Settings
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 DOCS = Path(__file__).parent
-COMMANDS = [
-    [],
-    ["zoos"],
-    ["models"],
-    ["contract"],
-    ["compare"],
-    ["audit"],
-    ["datasets"],
-    ["datasets", "add"],
-    ["datasets", "list"],
-]
-COMMANDS += [["serve"], ["worker"], ["migrate"]]
+
+
+def commands(group: Any = None, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command and group of commands, in the order of the help."""
+    group = group or typer.main.get_command(cli)
+    yield words
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*words, name))
 
 
 def command_line() -> str:
@@ -32,7 +35,7 @@ def command_line() -> str:
     parts = ["# The command line\n\nThis page is written by `python docs/generate.py`.\n"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ZOOAUDIT_")}
     environment |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    for command in COMMANDS:
+    for command in commands():
         words = ["zooaudit", *command, "--help"]
         called = [sys.executable, "-m", "app.cli", *words[1:]]
         shown = subprocess.run(called, capture_output=True, text=True, check=True, env=environment).stdout

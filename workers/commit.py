@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import IntegrityError
 
 from app.db import audits, comparisons, datasets, fingerprints, jobs, listings, predictions
-from app.db.tables import Artifact, Comparison, Measurement
+from app.db.tables import Artifact, Comparison, Job, Measurement
 from app.domain import answer
 from app.domain.ids import new_id
-from app.domain.plan import Scope, predict_handle
+from app.domain.plan import Scope, predict_handle, shards
 from app.domain.policies import Dimension
 from app.domain.states import FailureClass, JobKind, State
 from workers import environment
-from workers.failures import AttemptFailedError
+from workers.failures import AttemptFailedError, CancelledError
 from workers.preparation import measured, structure_key
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.db.jobs import Claim
-    from app.db.tables import Job
     from workers.preparation import Work
 
 
@@ -98,6 +97,21 @@ def keep_structure(session: Session, claim: Claim, row: Measurement) -> None:
         found=fingerprints.Structured(values["fingerprint"], values["vector"], values["counts"]["nodes"]),
         measurement_id=row.id,
     )
+
+
+def divided(session: Session, claim: Claim, *, items: int) -> None:
+    """Divide a predict job whose data set has too many items: it waits for its shards.
+
+    Raises LeaseLostError, and CancelledError when nobody wants it any more.
+    """
+    jobs.take_to_finish(session, claim)
+    if session.get_one(Job, claim.id, populate_existing=True).cancel_requested:
+        raise CancelledError
+    inspect = jobs.needs(session, claim.id)["inspect"]
+    specs = shards(claim.payload, items, inspect="inspect")
+    owner = {"comparison_id": claim.comparison_id, "audit_id": claim.audit_id}
+    ids = jobs.add(session, specs, known={"inspect": inspect.id}, **owner)
+    jobs.wait_for(session, claim, {spec.handle: ids[spec.handle] for spec in specs})
 
 
 def _keep_artifact(session: Session, value: dict[str, Any]) -> None:

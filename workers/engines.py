@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-WARM = frozenset({"inspect", "structure", "predict", "latency"})
+WARM = frozenset({"inspect", "structure", "predict", "shard", "latency"})
 """Operations that run models; the others start faster without a framework."""
 
 _FILE_ZOOS = frozenset({"onnx", "file"})

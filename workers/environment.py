@@ -15,6 +15,7 @@ PACKAGES = (
     "onnx",
     "onnx-ir",
     "onnxruntime",
+    "onnxruntime-gpu",
     "onnxscript",
     "pillow",
     "safetensors",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -14,11 +14,12 @@ from app.db import datasets, jobs, predictions
 from app.db.tables import Comparison, Measurement
 from app.domain.answer import effective
 from app.domain.contracts import InvalidContractError
-from app.domain.plan import Scope, predict_handle
+from app.domain.plan import SHARD_ITEMS, Scope, is_shard, predict_handle
 from app.domain.policies import Dimension
 from app.domain.references import FILE, UNTRAINED
 from app.domain.states import FailureClass, JobKind, State
 from workers import environment
+from workers.execution import execution
 from workers.failures import AttemptFailedError
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ _STRUCTURE = {"op": "structure", "protocol": PROTOCOL}
 _FILES = "onnx"
 """The zoo that publishes files and no code to build them."""
 
-_BATCH = 32
+_PREDICT_PROTOCOL = 2
+"""Version of how a model is run over a data set; 2 frees batches and keeps a summary of the logits."""
+
 _LEAST_TIMED = 2
 
 
@@ -52,6 +55,7 @@ class Work:
     ``what`` names the subject in messages. ``request`` is None when there is nothing to ask. ``fetch`` is the subject
     to download first. ``reusable`` says whether an earlier measurement of the same ``key`` is as good as a new one.
     ``budget_s`` is added to the engine's time limit. ``errors`` says why a dimension of a comparison cannot be had.
+    ``operation`` is what the engine is asked for, None where it has the name of the job's kind.
     """
 
     what: str
@@ -63,6 +67,7 @@ class Work:
     artifact: str | None = None
     budget_s: float = 0.0
     errors: dict[str, Any] = field(default_factory=dict)
+    operation: str | None = None
 
 
 def prepare(session: Session, claim: Claim, files: FileStore) -> Work:
@@ -73,6 +78,7 @@ def prepare(session: Session, claim: Claim, files: FileStore) -> Work:
         JobKind.STRUCTURE: _structure,
         JobKind.IMPORT: _import,
         JobKind.PREDICT: _predict,
+        JobKind.SHARD: _shard,
         JobKind.LATENCY: _latency,
         JobKind.COMPARE: _compare,
         JobKind.COMPARE_MANY: _compare_many,
@@ -153,6 +159,33 @@ def _import(session: Session, claim: Claim, files: FileStore) -> Work:
 
 
 def _predict(session: Session, claim: Claim, files: FileStore) -> Work:
+    work = _run_over(session, claim, files, {"op": "predict"})
+    shards = {role: job for role, job in jobs.needs(session, claim.id).items() if is_shard(role)}
+    if not shards:
+        return replace(work, request=(work.request or {}) | {"at_most": SHARD_ITEMS})
+    answered = [measured(session, job) for job in shards.values()]
+    request = {
+        "dataset": claim.payload["dataset"],
+        "shards": [
+            {
+                "answers": str(files.path(shard.files["answers"])),
+                "provenance": shard.values["provenance"],
+                "self_noise": shard.values["self_noise"],
+            }
+            for shard in answered
+        ],
+    }
+    return replace(work, request=request, operation="merge")
+
+
+def _shard(session: Session, claim: Claim, files: FileStore) -> Work:
+    part = {name: claim.payload[name] for name in ("start", "stop")}
+    work = _run_over(session, claim, files, {"op": "shard"} | part)
+    return replace(work, request=(work.request or {}) | part)
+
+
+def _run_over(session: Session, claim: Claim, files: FileStore, what: dict[str, Any]) -> Work:
+    """Return the work of running a listing over its data set; ``what`` is added to the protocol."""
     subject = claim.payload["listing"]
     inspected = measured(session, jobs.needs(session, claim.id)["inspect"])
     listing = inspected.values["listing"]
@@ -167,22 +200,19 @@ def _predict(session: Session, claim: Claim, files: FileStore) -> Work:
             f"{subject['ref']} has no documented input contract, so its accuracy cannot be measured fairly; list it in "
             "a zoo.toml with its [input], give one (--contract-a, --contract-b), or leave accuracy out.",
         )
-    protocol = {
-        "op": "predict",
-        "protocol": PROTOCOL,
+    request = {
         "dataset": claim.payload["dataset"],
         "contract": contract,
         "label_space": listing["label_space"],
-        "batch_size": _BATCH,
-        "threads": 1,
+        "execution": execution(claim.payload, inspected.values["input_shape"]),
     }
-    request = {name: protocol[name] for name in ("dataset", "contract", "label_space", "batch_size", "threads")}
+    protocol = what | {"protocol": _PREDICT_PROTOCOL} | request
     return Work(
         subject["ref"],
         request | {"subject": subject, "model": str(files.path(inspected.files["model"]))},
         protocol,
         # The runnable file, not the artifact: a team's builder may change around the same weights.
-        measurement_key("predict", inspected.files["model"], protocol),
+        measurement_key(what["op"], inspected.files["model"], protocol),
         reusable=True,
         artifact=inspected.artifact_sha256,
     )

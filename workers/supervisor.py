@@ -129,7 +129,7 @@ class Supervisor:
             self._ask("fetch", {"subject": work.fetch}, work, lease, scratch, network=True)
         reply = None
         if work.request is not None:
-            reply = self._ask(claim.kind, work.request, work, lease, scratch)
+            reply = self._ask(work.operation or claim.kind, work.request, work, lease, scratch)
         files = {role: self._files.put(path) for role, path in reply.files.items()} if reply else {}
         lease.check()
         try:
@@ -146,6 +146,8 @@ class Supervisor:
             commit.compared(session, claim, work, result, files)
         elif claim.kind == JobKind.COMPARE_MANY:
             commit.compared_many(session, claim, result)
+        elif claim.kind == JobKind.PREDICT and "predictions" not in files:
+            commit.divided(session, claim, items=result["items"])
         else:
             commit.measurement(session, claim, work, result, files)
 

@@ -86,6 +86,10 @@ class Asked(RequestModel):
         default=None, description="Seconds to spend on timing each group of models. Default: 60."
     )
     runtimes: list[Words] | None = Field(default=None, max_length=10, description="onnxruntime, torch.")
+    accuracy_runtime: Words | None = Field(
+        default=None, description="Runs the models over the data set: onnxruntime or torch."
+    )
+    accuracy_device: Words | None = Field(default=None, description="Where they run: cpu (default) or cuda.")
 
     def plain(self) -> dict[str, Any]:
         """Return the request as the services take it."""

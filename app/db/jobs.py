@@ -87,6 +87,7 @@ def _add_one(
             payload=spec.payload,
             work_key=spec.work_key,
             exclusive=spec.exclusive,
+            device=spec.device,
             comparison_id=comparison_id,
             audit_id=audit_id,
         )
@@ -208,6 +209,16 @@ def give_back(session: Session, claim: Claim) -> None:
         raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
 
 
+def wait_for(session: Session, claim: Claim, needs: dict[str, uuid.UUID]) -> None:
+    """Queue a job again until more jobs, by role, have ended too: its next attempt has what they left.
+
+    Raises LeaseLostError.
+    """
+    give_back(session, claim)
+    session.add_all(JobNeed(job_id=claim.id, role=role, needs_id=needed) for role, needed in needs.items())
+    session.flush()
+
+
 def finish_cancelled(session: Session, claim: Claim) -> None:
     """End a job whose cancellation was asked for. Raises LeaseLostError."""
     _end(session, claim, state=State.CANCELLED)
@@ -318,12 +329,13 @@ def reached(job_ids: Sequence[uuid.UUID]) -> CTE:
 def released(session: Session, claim: Claim) -> dict[str, list[uuid.UUID]]:
     """Return by device the ready jobs that the end of this one may have set free.
 
-    Those that needed it, and those that it added: an audit's when it has expanded one, a zoo's when it indexed one.
+    Those that needed it, and those that it added: an audit's when it has expanded one, a zoo's when it indexed one, a
+    data set's shards when it divided one.
     """
     free: ColumnElement[bool] = exists().where(JobNeed.job_id == Job.id, JobNeed.needs_id == claim.id)
     if claim.kind == JobKind.EXPAND:
         free = or_(free, Job.audit_id == claim.audit_id)
-    if claim.kind == JobKind.INDEX:
+    if claim.kind in {JobKind.INDEX, JobKind.PREDICT}:
         free = or_(free, Job.id.in_(select(JobNeed.needs_id).where(JobNeed.job_id == claim.id)))
     found: dict[str, list[uuid.UUID]] = {}
     for job_id, device in session.execute(select(Job.id, Job.device).where(_ready(), free)):

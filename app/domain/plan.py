@@ -65,6 +65,8 @@ class Subject:
 class Scope:
     """What is asked of every pair: dimensions, data set, policy and the time to spend on latency.
 
+    ``runtimes`` are those that latency is measured on; accuracy is measured on ``accuracy_runtime`` and
+    ``accuracy_device`` (``cpu`` or ``cuda``).
     ``errors`` says why a dimension that was asked for is not measured, as ``{"class", "code", "message"}`` by
     dimension; the comparison's answer repeats it. ``contracts`` holds the overridden fields of the sides' input
     contracts, by side (``a``, ``b``).
@@ -75,6 +77,8 @@ class Scope:
     dataset: dict[str, Any] | None = None
     latency_budget_s: float = 60.0
     runtimes: tuple[str, ...] = ("onnxruntime", "torch")
+    accuracy_runtime: str = "onnxruntime"
+    accuracy_device: str = "cpu"
     errors: dict[str, Any] = field(default_factory=dict)
     contracts: dict[str, Any] = field(default_factory=dict)
 
@@ -86,6 +90,8 @@ class Scope:
             "dataset": self.dataset,
             "latency_budget_s": self.latency_budget_s,
             "runtimes": list(self.runtimes),
+            "accuracy_runtime": self.accuracy_runtime,
+            "accuracy_device": self.accuracy_device,
             "errors": self.errors,
             "contracts": self.contracts,
         }
@@ -99,6 +105,8 @@ class Scope:
             dataset=value["dataset"],
             latency_budget_s=value["latency_budget_s"],
             runtimes=tuple(value["runtimes"]),
+            accuracy_runtime=value.get("accuracy_runtime", "onnxruntime"),
+            accuracy_device=value.get("accuracy_device", "cpu"),
             errors=value["errors"],
             contracts=value.get("contracts", {}),
         )
@@ -118,7 +126,7 @@ class JobSpec:
     """A job to be stored. ``needs`` maps a role to the handle of the job that must have ended before.
 
     Active jobs with the same ``work_key`` are one job, whoever asked for it. An ``exclusive`` job runs alone on its
-    device among its kind.
+    device among its kind. ``device`` is the class of workers that can run it, and the name of their queue.
     """
 
     handle: str
@@ -128,6 +136,7 @@ class JobSpec:
     work_key: str | None = None
     exclusive: bool = False
     priority: int = 0
+    device: str = "cpu"
 
 
 def measurements(
@@ -158,13 +167,7 @@ def measurements(
     ]
     if Dimension.ACCURACY in scope.dimensions and scope.dataset is not None:
         jobs += [
-            JobSpec(
-                predict_handle(subject.answers),
-                JobKind.PREDICT,
-                {"listing": subject.to_json(), "dataset": scope.dataset},
-                needs={"inspect": f"inspect {subject.ref}"},
-                work_key=f"predict {subject.answers} on {scope.dataset['name']}",
-            )
+            _predict(subject, scope, scope.dataset)
             for subject in {subject.answers: subject for subject in loaded}.values()
             if subject.ref not in imported and (predicted is None or subject.ref in predicted)
         ]
@@ -187,6 +190,52 @@ def measurements(
             )
         )
     return jobs
+
+
+def _predict(subject: Subject, scope: Scope, dataset: dict[str, Any]) -> JobSpec:
+    runtime, device = scope.accuracy_runtime, scope.accuracy_device
+    return JobSpec(
+        predict_handle(subject.answers),
+        JobKind.PREDICT,
+        {"listing": subject.to_json(), "dataset": dataset, "runtime": runtime, "device": device},
+        needs={"inspect": f"inspect {subject.ref}"},
+        work_key=f"predict {subject.answers} on {dataset['name']} by {runtime} {device}",
+        device=_WORKERS[device],
+    )
+
+
+_WORKERS = {"cpu": "cpu", "cuda": "gpu"}
+"""Class of the workers that have a device."""
+
+SHARD_ITEMS = 5120
+"""Items in one job. A multiple of every batch, so that each item shares its batch with the same items as in one run."""
+
+_SHARD = "shard "
+
+
+def shards(payload: dict[str, Any], items: int, *, inspect: str) -> list[JobSpec]:
+    """Return the jobs that divide a predict job of this payload; ``inspect`` is the handle of what it needs itself.
+
+    Their handles are the roles under which the predict job needs them (``is_shard``).
+    """
+    answers, dataset = Subject.from_json(payload["listing"]).answers, payload["dataset"]["name"]
+    by = f"by {payload['runtime']} {payload['device']}"
+    return [
+        JobSpec(
+            f"{_SHARD}{start}",
+            JobKind.SHARD,
+            payload | {"start": start, "stop": min(start + SHARD_ITEMS, items)},
+            needs={"inspect": inspect},
+            work_key=f"shard {answers} on {dataset} {by} from {start}",
+            device=_WORKERS[payload["device"]],
+        )
+        for start in range(0, items, SHARD_ITEMS)
+    ]
+
+
+def is_shard(role: str) -> bool:
+    """Whether a needed job is a shard, by its role."""
+    return role.startswith(_SHARD)
 
 
 MANY = 100

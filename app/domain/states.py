@@ -56,6 +56,8 @@ class JobKind(StrEnum):
     """Read predictions that another tool recorded."""
     PREDICT = "predict"
     """Run one listing over a data set; keep what it predicts."""
+    SHARD = "shard"
+    """Run one listing over some consecutive items of a data set that is too large for one job."""
     LATENCY = "latency"
     """Time the listings of one architecture key against each other."""
     COMPARE = "compare"

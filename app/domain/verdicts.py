@@ -274,6 +274,8 @@ def _architecture_findings(block: dict[str, Any], policy: Policy, severity: Seve
 
 def _accuracy_findings(block: dict[str, Any], policy: Policy, severity: Severity) -> list[Finding]:
     margin = policy.accuracy_margin
+    # How many answers change when a model is only batched otherwise: a disagreement of that size says nothing.
+    noise = {"self_noise": block.get("self_noise")}
     found = []
     for metric in ("top1", "top5"):
         if not block.get(metric):
@@ -291,7 +293,8 @@ def _accuracy_findings(block: dict[str, Any], policy: Policy, severity: Severity
                 margin,
                 place(interval, margin, inner=_pair(value["ci90"])),
                 severity if metric == "top1" else Severity.ADVISORY,
-                {"p_value": value["p_value"], "dataset": block.get("dataset"), "items": block["items"]},
+                {"p_value": value["p_value"], "dataset": block.get("dataset"), "items": block["items"]}
+                | (noise if metric == "top1" else {}),
             )
         )
     low, high = _pair(block["agreement_ci95"])
@@ -307,7 +310,7 @@ def _accuracy_findings(block: dict[str, Any], policy: Policy, severity: Severity
             policy.disagreement_margin,
             place(disagreement, policy.disagreement_margin),
             Severity.ADVISORY,
-            {"ledger": block["ledger"], "dataset": block.get("dataset"), "items": block["items"]},
+            {"ledger": block["ledger"], "dataset": block.get("dataset"), "items": block["items"]} | noise,
         )
     )
     if classes := block.get("classes"):

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def submit(session: Session, settings: Settings, request: dict[str, Any], caller: Caller | None = None) -> Submitted:
     """Store an audit with the jobs that read its zoos' catalogs and expand it.
 
-    ``request`` is ``{zoos, models?, dimensions?, dataset?, policy?, weights?, latency_budget_s?, runtimes?}``. Raises
-    InvalidError for what is known to be wrong already.
+    ``request`` is ``{zoos, models?, weights?}`` with what ``scopes.scope`` takes. Raises InvalidError for what is known
+    to be wrong already.
     """
     audit_id = new_id()
     if before := earlier(session, caller or Caller(), kind="audit", request=request, resource_id=audit_id):

@@ -30,8 +30,8 @@ _BLOCKS = ("architecture", "accuracy", "latency", "interface", "contract")
 def submit(session: Session, settings: Settings, request: dict[str, Any], caller: Caller | None = None) -> Submitted:
     """Store a comparison and its jobs.
 
-    ``request`` is ``{a, b, dimensions?, dataset?, policy?, latency_budget_s?, runtimes?, contracts?}``. Nothing is
-    loaded or measured here. Raises InvalidError for what is known to be wrong already.
+    ``request`` is ``{a, b, contracts?}`` with what ``scopes.scope`` takes. Nothing is loaded or measured here. Raises
+    InvalidError for what is known to be wrong already.
     """
     comparison_id = new_id()
     if before := earlier(session, caller or Caller(), kind="comparison", request=request, resource_id=comparison_id):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 RUNTIMES = ("onnxruntime", "torch")
+DEVICES = ("cpu", "cuda")
 DEFAULT_BUDGET_S = 60.0
 _MAX_BUDGET_S = 3600.0
 
@@ -24,8 +25,10 @@ _MAX_BUDGET_S = 3600.0
 def scope(session: Session, request: dict[str, Any], label_spaces: Collection[str]) -> Scope:
     """Return the scope of a request.
 
-    Without ``dimensions`` it is all that can be measured: accuracy only with a data set. ``label_spaces`` are those
-    of the listings, as far as known, for the advice on a missing data set. Raises InvalidError.
+    ``request`` has ``{dimensions?, dataset?, policy?, latency_budget_s?, runtimes?, accuracy_runtime?,
+    accuracy_device?}``. Without ``dimensions`` it is all that can be measured: accuracy only with a data set.
+    ``label_spaces`` are those of the listings, as far as known, for the advice on a missing data set. Raises
+    InvalidError.
     """
     dataset = _dataset(session, request.get("dataset"))
     dimensions = _dimensions(request.get("dimensions"), with_dataset=dataset is not None)
@@ -38,6 +41,8 @@ def scope(session: Session, request: dict[str, Any], label_spaces: Collection[st
         dataset=dataset,
         latency_budget_s=DEFAULT_BUDGET_S if budget is None else _budget(budget),
         runtimes=_chosen("runtime", request.get("runtimes") or RUNTIMES, RUNTIMES),
+        accuracy_runtime=_chosen("runtime", [request.get("accuracy_runtime") or RUNTIMES[0]], RUNTIMES)[0],
+        accuracy_device=_chosen("device", [request.get("accuracy_device") or DEVICES[0]], DEVICES)[0],
     )
 
 

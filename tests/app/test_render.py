@@ -59,6 +59,28 @@ def answer():
     }
 
 
+def test_self_noise_takes_one_line(answer):
+    interval = {"a": 0.5, "b": 0.5, "difference": 0.0, "ci95": [-0.1, 0.1], "p_value": 1.0}
+    ledger = dict.fromkeys(("both_right", "a_only", "b_only", "both_wrong_same", "both_wrong_different"), 1)
+    noise = {"items": 512, "flips": 2, "batch": 1, "threads": 2}
+    answer["accuracy"] = {
+        "verdict": "equivalent",
+        "dataset": "digits",
+        "items": 5,
+        "top1": interval,
+        "top5": None,
+        "agreement": 0.4,
+        "ledger": ledger,
+        "margin": 0.005,
+        "items_needed": None,
+        "self_noise": {"a": noise, "b": None},
+    }
+    lines = _text(render.comparison(answer)).splitlines()
+    assert "answers that change with another batch and other threads: A 2 of 512" in [line.strip() for line in lines]
+    answer["accuracy"]["self_noise"] = {"a": None, "b": None}
+    assert "answers that change" not in _text(render.comparison(answer))
+
+
 def test_a_comparison_shows_every_number_with_its_interval(answer):
     shown = _text(render.comparison(answer))
     for expected in ("25,557,032", "25,583,592", "not interchangeable", "1.070", "1.060 … 1.080", "0.999 … 1.001"):

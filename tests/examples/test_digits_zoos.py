@@ -12,8 +12,9 @@ import pytest
 
 from workers.engine.accuracy import digits, paired, store
 from workers.engine.accuracy.datasets import open_dataset
-from workers.engine.accuracy.inference import predict
+from workers.engine.accuracy.inference import Inference
 from workers.engine.accuracy.predictions import Predictions
+from workers.engine.accuracy.runners import Execution
 from workers.engine.graph.export import export_module
 from workers.engine.protocol import UsageError
 from workers.engine.zoos.local import LocalZoo
@@ -127,15 +128,14 @@ def measure(
     assert listing.contract is not None
     path = folder / f"{zoo}-{name}.onnx"
     export_module(local.load(listing).module, listing.contract.input_shape(), path)
-    return predict(
+    return Inference(
         path,
         dataclasses.replace(listing.contract, **contract),
         open_dataset(dataset or {"name": "digits", "format": "digits"}),
-        batch_size=64,
-        threads=1,
+        Execution(batch=64),
         progress=silent,
         label_space=listing.label_space,
-    )
+    ).predict()
 
 
 def check_pair(root: Path, name: str, folder: Path) -> dict[str, Any]:

@@ -233,18 +233,19 @@ def test_a_dead_template_is_started_again(supervisor, inspect_job, job, engines)
 def test_what_a_failed_need_says_is_told(supervisor, add, subject, job):
     inspect = JobSpec("inspect", JobKind.INSPECT, {"listing": subject("raises")})
     digits = {"name": "digits", "format": "digits", "path": None, "label_space": "digits"}
-    predict = JobSpec(
-        "predict", JobKind.PREDICT, {"listing": subject("raises"), "dataset": digits}, needs={"inspect": "inspect"}
-    )
+    payload = {"listing": subject("raises"), "dataset": digits, "runtime": "onnxruntime", "device": "cpu"}
+    predict = JobSpec("predict", JobKind.PREDICT, payload, needs={"inspect": "inspect"})
     ids = add(inspect, predict)
     for job_id in ids:
         run(supervisor, job_id)
     assert job(ids[1]).error == job(ids[0]).error
 
 
-def comparison_of(database, subjects, dimensions, dataset=None):
+def comparison_of(database, subjects, dimensions, dataset=None, **scope_fields):
     """Store a comparison of two planted models with its jobs; return its id and the jobs' ids in order."""
-    scope = plan.Scope(tuple(map(Dimension, dimensions)), POLICIES["default"], dataset, latency_budget_s=2.0)
+    scope = plan.Scope(
+        tuple(map(Dimension, dimensions)), POLICIES["default"], dataset, latency_budget_s=2.0, **scope_fields
+    )
     a, b = map(plan.Subject.from_json, subjects)
     comparison_id = new_id()
     with database.write() as session:
@@ -295,6 +296,28 @@ def test_accuracy_and_latency_of_two_models(supervisor, subject, database):
     assert set(measured.files) == {"samples"}
 
 
+@one_database
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_a_model_against_itself_is_equivalent(supervisor, subject, database, runtime):
+    digits = {"name": "digits", "format": "digits", "path": None, "label_space": "digits"}
+    tiny = subject("tiny")
+    comparison_id, ids = comparison_of(database, [tiny, tiny], ["accuracy"], digits, accuracy_runtime=runtime)
+    for job_id in ids:
+        run(supervisor, job_id)
+    with database.read() as session:
+        row = session.get_one(Comparison, comparison_id)
+        found = session.scalars(select(Finding).where(Finding.comparison_id == comparison_id)).all()
+        measured = session.scalars(select(Measurement).where(Measurement.kind == "predict")).one()
+    accuracy = row.result["accuracy"]
+    assert (accuracy["verdict"], accuracy["agreement"]) == ("equivalent", 1.0)
+    noise = {"items": 512, "flips": 0, "batch": 1, "threads": 2}
+    assert accuracy["self_noise"] == {"a": noise, "b": noise}
+    told = {item.metric: item.details.get("self_noise") for item in found}
+    assert told["top1"] == told["disagreement"] == accuracy["self_noise"]
+    assert measured.values["provenance"]["runtime"] == runtime
+    assert measured.protocol["execution"] == {"runtime": runtime, "device": "cpu", "batch": 32, "threads": 1}
+
+
 def test_a_comparison_of_what_cannot_be_loaded_fails_with_the_reason(supervisor, subject, job, database):
     comparison_id, ids = comparison_of(database, [subject("tiny"), subject("raises")], ["architecture"])
     for job_id in ids:
@@ -309,9 +332,17 @@ def test_a_comparison_of_what_cannot_be_loaded_fails_with_the_reason(supervisor,
 def test_a_changed_data_set_is_refused(supervisor, add, subject, job, database):
     digits = {"name": "digits", "format": "digits", "path": None, "label_space": "digits"}
     with database.write() as session:
-        datasets.fill(session, "digits", items=1, classes=10, digest="another", label_space="digits")
+        datasets.fill(
+            session,
+            "digits",
+            items=1,
+            classes=10,
+            digest="another",
+            labels_digest="labels-another",
+            label_space="digits",
+        )
     inspect = JobSpec("inspect", JobKind.INSPECT, {"listing": subject("tiny")})
-    payload = {"listing": subject("tiny"), "dataset": digits}
+    payload = {"listing": subject("tiny"), "dataset": digits, "runtime": "onnxruntime", "device": "cpu"}
     ids = add(inspect, JobSpec("predict", JobKind.PREDICT, payload, needs={"inspect": "inspect"}))
     for job_id in ids:
         run(supervisor, job_id)

@@ -16,7 +16,7 @@ from workers.engine.protocol import EngineError, Replies, Result, SubjectError, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ON_MODELS = frozenset({"inspect", "structure", "predict", "latency"})
+_ON_MODELS = frozenset({"inspect", "structure", "predict", "shard", "latency"})
 _REASON_LENGTH = 500
 
 

@@ -17,6 +17,13 @@ def wide():
     )
 
 
+def heavy():
+    """About a millisecond a picture."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(1, 256, 3), torch.nn.ReLU(), torch.nn.Conv2d(256, 256, 3), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(4096, 10))
+
+
 def slow():
     time.sleep(2.5)
     return tiny()

@@ -1,233 +1,186 @@
-"""Live inference: one ONNX model answers every item of a dataset, batch by batch, on onnxruntime."""
+"""Live inference: one model answers the items of a data set, batch by batch, and some of them a second time."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
-from scipy import special
 
-from workers.engine.accuracy import labels
-from workers.engine.accuracy.predictions import TOP, Predictions, rank
-from workers.engine.contracts.apply import apply
-from workers.engine.protocol import SubjectError, UsageError
+from workers.engine.accuracy import labels, runners
+from workers.engine.accuracy.answers import Answers
+from workers.engine.accuracy.feed import batches
+from workers.engine.accuracy.predictions import Predictions
+from workers.engine.protocol import EngineError, SubjectError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from workers.engine.accuracy.datasets import Dataset
+    from workers.engine.accuracy.feed import Batch
+    from workers.engine.accuracy.runners import Execution, Runner
     from workers.engine.contracts.contract import Contract
     from workers.engine.protocol import Progress
 
-_INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
-
-_SUM_TOLERANCE = 1e-3
-"""How far a row of probabilities may be from adding up to one; float16 models round that much."""
+TWICE = 512
+"""Items that are answered a second time, to see how much of a disagreement is rounding."""
 
 
-def predict(
-    model: Path,
-    contract: Contract,
-    dataset: Dataset,
-    *,
-    batch_size: int = 32,
-    threads: int = 1,
-    progress: Progress,
-    label_space: str | None = None,
-) -> Predictions:
-    """Let a model answer every item of a dataset.
-
-    Memory does not grow with the dataset, apart from the ranked answers. Scores are probabilities: a model whose every
-    row lies in [0, 1] and adds up to one is taken at its word, any other's outputs go through softmax.
+class Inference:
+    """One model over one data set.
 
     Args:
         model: an ONNX file with one picture input and one output of class scores, (batch, classes) or with further
             axes of length 1.
         contract: how a picture becomes the model's input.
         dataset: the items.
-        batch_size: items a run, where the model does not fix the batch itself.
-        threads: onnxruntime's threads.
+        execution: how to run it.
         progress: told after each batch.
         label_space: the classes that the model answers in, or None when its zoo does not say.
-
-    Raises:
-        UsageError: the contract, the dataset or the label space does not fit the model.
-        SubjectError: the model cannot be loaded or run, or its scores are not finite.
+        module: what loads the model for the runtime torch.
     """
-    runner = _Runner(model, contract, batch_size, threads)
-    answers = _Answers(dataset.n)
-    pictures = ((apply(contract, picture), label) for picture, label in dataset)
-    mapping: labels.Mapping | None = None
-    for chunk in _chunks(pictures, runner.batch):
-        scores = runner.run(np.stack([picture for picture, _ in chunk]), first_item=answers.done)
-        if mapping is None:
-            mapping = labels.mapping(label_space, scores.shape[1], dataset.label_space, dataset.classes)
-        answers.add(scores, mapping, [label for _, label in chunk])
-        progress(answers.done, dataset.n, f"{model.stem} on {dataset.name}")
-    classes, probabilities, outputs = answers.finish()
+
+    def __init__(
+        self,
+        model: Path,
+        contract: Contract,
+        dataset: Dataset,
+        execution: Execution,
+        *,
+        progress: Progress,
+        label_space: str | None = None,
+        module: Callable[[], Any] | None = None,
+    ) -> None:
+        self._model, self._contract, self._dataset, self._execution = model, contract, dataset, execution
+        self._progress, self._label_space, self._module = progress, label_space, module
+        self._what = f"{model.stem} on {dataset.name}"
+
+    def predict(self) -> Predictions:
+        """Let the model answer every item, and the first ones twice; ``answer`` says what this raises."""
+        answers, provenance = self.answer()
+        return finished(answers, self._dataset, provenance | {"self_noise": self.self_noise(answers)})
+
+    def load(self) -> Runner:
+        """Load the model; raises UsageError and SubjectError."""
+        return self._load(self._execution)
+
+    def answer(
+        self, start: int = 0, stop: int | None = None, runner: Runner | None = None
+    ) -> tuple[Answers, dict[str, Any]]:
+        """Let the model, or what ``load`` has given, answer the items [start, stop); return also how they were made.
+
+        Memory does not grow with the number of items, apart from the ranked answers. The floats of an answer depend on
+        the items that share its batch: shards that start at multiples of the batch get those of one run.
+
+        Raises:
+            UsageError: the contract, the data set, the label space or the runtime does not fit the model.
+            SubjectError: the model cannot be loaded or run, or its scores are not finite.
+        """
+        stop = self._dataset.n if stop is None else stop
+        runner = runner or self.load()
+        answers = Answers(start, stop)
+        mapping: labels.Mapping | None = None
+        for batch, scores in self._scores(runner, start, stop):
+            mapping = mapping or self._mapping(scores.shape[1])
+            answers.add(scores, mapping, batch)
+            self._progress(answers.done, stop - start, self._what)
+        return answers, self._provenance(runner)
+
+    def self_noise(self, answers: Answers) -> dict[str, Any]:
+        """Answer the first items of ``answers`` again with another batch and other threads; count whose best changes.
+
+        At most ``TWICE`` items. A graph that fixes its batch is run with other threads alone. Returns ``{"items",
+        "flips", "batch", "threads"}``, the latter two being the second run's.
+        """
+        start, items = answers.start, min(TWICE, answers.done)
+        execution = replace(
+            self._execution,
+            batch=1 if self._execution.batch > 1 else 2,
+            threads=1 if self._execution.threads > 1 else 2,
+        )
+        runner = self._load(execution)
+        again = np.concatenate([scores.argmax(axis=1) for _, scores in self._noisy(runner, start, start + items)])
+        first = answers.classes[:items, 0]
+        flips = int(np.count_nonzero(self._mapping(answers.columns).targets[again] != first))
+        return {"items": items, "flips": flips, "batch": runner.batch, "threads": execution.threads}
+
+    def _mapping(self, columns: int) -> labels.Mapping:
+        return labels.mapping(self._label_space, columns, self._dataset.label_space, self._dataset.classes)
+
+    def _noisy(self, runner: Runner, start: int, stop: int) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+        for batch, scores in self._scores(runner, start, stop):
+            done = batch.first + len(scores) - start
+            self._progress(done, stop - start, f"{self._what} again, for its self-noise")
+            yield batch, scores
+
+    def _load(self, execution: Execution) -> Runner:
+        return runners.load(execution, self._model, self._contract, self._module)
+
+    def _scores(self, runner: Runner, start: int, stop: int) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+        """Yield each batch with the scores, float32 (m, classes), that the model gives it."""
+        for batch in batches(self._dataset, self._contract, runner.batch, start=start, stop=stop):
+            m = len(batch.pictures)
+            try:
+                output = runner.run(batch.pictures)
+            except (EngineError, MemoryError):
+                raise
+            except Exception as error:  # the runtimes raise many kinds; all say that the model does not run on these
+                raise SubjectError(
+                    "run", f"{self._model.name} fails on items {batch.first} to {batch.first + m - 1}: {error}"
+                ) from error
+            yield batch, _checked(output, batch, self._model.name)
+
+    def _provenance(self, runner: Runner) -> dict[str, Any]:
+        return {
+            "runtime": self._execution.runtime,
+            "runtime_version": runner.version,
+            "device": self._execution.device,
+            "batch": runner.batch,
+            "threads": self._execution.threads,
+            "contract": self._contract.digest(),
+            "label_space": self._label_space,
+        }
+
+
+def finished(answers: Answers, dataset: Dataset, provenance: dict[str, Any]) -> Predictions:
+    """Return the answers to all of a data set's items as predictions."""
+    final = answers.finish()
     return Predictions(
         labels=answers.labels,
-        classes=classes,
-        scores=probabilities,
-        items_digest=dataset.digest(),
+        classes=answers.classes,
+        scores=final.scores,
+        items_digest=dataset.joined_digest(answers.digests),
         dataset=dataset.name,
-        provenance={
-            "runtime": "onnxruntime",
-            "runtime_version": onnxruntime.__version__,
-            "device": "cpu",
-            "batch": runner.batch,
-            "threads": threads,
-            "contract": contract.digest(),
-            "label_space": label_space,
-            "outputs": outputs,
-        },
+        provenance=provenance | {"outputs": final.outputs},
+        log_sum=final.log_sum,
+        log_right=final.right,
     )
 
 
-def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    while chunk := list(itertools.islice(items, size)):
-        yield chunk
-
-
-def _load(model: Path, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises plain Exceptions of its own for each status code
-        raise SubjectError("load", f"onnxruntime cannot load {model.name}: {error}") from error
-
-
-def _only_input(model: Path, session: onnxruntime.InferenceSession) -> onnxruntime.NodeArg:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        names = [[item.name for item in items] for items in (inputs, outputs)]
+def _checked(output: NDArray[Any], batch: Batch, name: str) -> NDArray[np.float32]:
+    """Return a model's output as finite scores, float32 (m, classes); raises SubjectError."""
+    m = len(batch.pictures)
+    if not _is_one_row_an_item(output.shape, m):
         raise SubjectError(
-            "interface",
-            f"{model.name} has inputs {names[0]} and outputs {names[1]}, but accuracy needs one picture input and one "
-            "output of class scores; export the model with only these.",
+            "output-shape",
+            f"{name} answers with shape {list(output.shape)} for {m} pictures, not with [pictures, classes]; export it "
+            "with its classifier as the only output.",
         )
-    if inputs[0].type not in _INPUT_TYPES:
+    scores: NDArray[np.float32] = output.reshape(m, -1).astype(np.float32)
+    finite = np.isfinite(scores).all(axis=1)
+    if not finite.all():
+        item = batch.first + int(np.argmin(finite))
         raise SubjectError(
-            "input-type",
-            f"{model.name} takes {inputs[0].type}, not float pictures; export it with float input.",
+            "scores-not-finite",
+            f"{name} answers item {item} with scores that are not finite, which cannot be ranked; check the input "
+            "contract's range and the model's weights.",
         )
-    return inputs[0]
-
-
-class _Runner:
-    """One session, and what it needs to be fed."""
-
-    def __init__(self, model: Path, contract: Contract, batch_size: int, threads: int) -> None:
-        if batch_size < 1 or threads < 1:
-            raise UsageError("batch", f"Batch {batch_size} with {threads} threads cannot run; both must be at least 1.")
-        self._model = model
-        self._session = _load(model, threads)
-        self._input = _only_input(model, self._session)
-        self._check_shape(contract)
-        fixed = self._input.shape[0]
-        self._fixed = fixed if isinstance(fixed, int) else None
-        self.batch = self._fixed or batch_size
-
-    def _check_shape(self, contract: Contract) -> None:
-        expected = contract.input_shape()
-        actual = list(self._input.shape)
-        fits = len(actual) == len(expected) and all(
-            not isinstance(side, int) or side == wanted for side, wanted in zip(actual[1:], expected[1:], strict=True)
-        )
-        if not fits:
-            raise UsageError(
-                "contract-shape",
-                f"{self._model.name} takes {actual}, but its input contract makes {list(expected)} "
-                f"({contract.layout}); correct the contract's height, width, colour or layout.",
-            )
-
-    def run(self, pictures: NDArray[np.float32], *, first_item: int) -> NDArray[np.float32]:
-        """Return the scores, float32 (m, classes), of m pictures, at most ``batch``."""
-        m = len(pictures)
-        if self._fixed is not None and m < self._fixed:
-            # The last batch is filled up with copies, whose answers are dropped.
-            pictures = np.concatenate([pictures, np.repeat(pictures[-1:], self._fixed - m, axis=0)])
-        feed = {self._input.name: pictures.astype(_INPUT_TYPES[self._input.type], copy=False)}
-        try:
-            output = np.asarray(self._session.run(None, feed)[0])
-        except Exception as error:  # as above
-            raise SubjectError(
-                "run", f"{self._model.name} fails on items {first_item} to {first_item + m - 1}: {error}"
-            ) from error
-        if not _is_one_row_an_item(output.shape, len(pictures)):
-            raise SubjectError(
-                "output-shape",
-                f"{self._model.name} answers with shape {list(output.shape)} for {len(pictures)} pictures, not with "
-                "[pictures, classes]; export it with its classifier as the only output.",
-            )
-        scores = output.reshape(len(pictures), -1)[:m].astype(np.float32)
-        finite = np.isfinite(scores).all(axis=1)
-        if not finite.all():
-            item = first_item + int(np.argmin(finite))
-            raise SubjectError(
-                "scores-not-finite",
-                f"{self._model.name} answers item {item} with scores that are not finite, which cannot be ranked; "
-                "check the input contract's range and the model's weights.",
-            )
-        return scores
+    return scores
 
 
 def _is_one_row_an_item(shape: tuple[int, ...], items: int) -> bool:
     """Whether an output is (items, classes), with further axes only of length 1, as convolutional heads leave them."""
     return len(shape) > 1 and shape[0] == items and sum(side != 1 for side in shape[1:]) == 1
-
-
-@dataclass
-class _Answers:
-    """The ranked answers so far; allocated once, when the number of classes is known."""
-
-    n: int
-    done: int = 0
-
-    def __post_init__(self) -> None:
-        self.labels = np.zeros(self.n, dtype=np.int32)
-        self._log_sum = np.zeros(self.n, dtype=np.float64)
-        self._classes = np.zeros((self.n, 0), dtype=np.int32)
-        self._scores = np.zeros((self.n, 0), dtype=np.float32)
-        self._probabilities = True
-
-    def add(self, scores: NDArray[np.float32], mapping: labels.Mapping, right: list[int]) -> None:
-        """Rank the scores, (m, classes), of the next m items."""
-        m = len(scores)
-        classes, merged = mapping.merge(scores)
-        if self.done == 0:
-            k = min(TOP, len(classes))
-            self._classes = np.zeros((self.n, k), dtype=np.int32)
-            self._scores = np.zeros((self.n, k), dtype=np.float32)
-        rows = slice(self.done, self.done + m)
-        places, self._scores[rows] = _best(merged, self._classes.shape[1])
-        self._classes[rows] = classes[places]
-        self.labels[rows] = right
-        sums = scores.sum(axis=1, dtype=np.float64)
-        self._probabilities &= bool(
-            scores.min() >= 0 and scores.max() <= 1 + _SUM_TOLERANCE and (abs(sums - 1) <= _SUM_TOLERANCE).all()
-        )
-        self._log_sum[rows] = special.logsumexp(scores.astype(np.float64), axis=1)
-        self.done += m
-
-    def finish(self) -> tuple[NDArray[np.int32], NDArray[np.float32], str]:
-        """Return classes, probabilities, and what the outputs were: ``probabilities`` or ``logits``."""
-        if self._probabilities:
-            return self._classes, self._scores, "probabilities"
-        return self._classes, np.exp(self._scores - self._log_sum[:, None]).astype(np.float32), "logits"
-
-
-def _best(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the k best classes of each row and their scores; ties by class index."""
-    m, count = scores.shape
-    indices = np.broadcast_to(np.arange(count, dtype=np.int32), (m, count))
-    return rank(indices, scores, k)

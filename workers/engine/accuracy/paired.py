@@ -124,7 +124,8 @@ def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
     """Return the measured accuracy block of a comparison; differences are a - b, fractions.
 
     ``top5`` is None when either side ranks fewer than five classes; ``classes``, ``confidence`` and ``suspicions``
-    are those of ``classes.told_apart``, ``confidence.compare`` and ``confusions.suspicions``.
+    are those of ``classes.told_apart``, ``confidence.compare`` and ``confusions.suspicions``; ``self_noise`` is that
+    of each live run (``Inference.self_noise``), None for imported predictions.
 
     Raises:
         UsageError: when the two did not answer the same items.
@@ -145,6 +146,7 @@ def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
         "classes": classes.told_apart(a.labels, a.right(1), b.right(1)),
         "confidence": confidence.compare(a, b),
         "suspicions": confusions.suspicions(a.labels, a.top1, b.top1),
+        "self_noise": {"a": a.provenance.get("self_noise"), "b": b.provenance.get("self_noise")},
     }
 
 

@@ -32,6 +32,8 @@ class Predictions:
         dataset: name of the dataset.
         provenance: how they were made (runtime, batch, threads, contract, ...), as JSON.
         ids: integers or text (n), the items' names where the predictions were recorded with them.
+        log_sum: float32 (n), log-sum-exp of the logits of a live run; 0 where the model answers with probabilities.
+        log_right: float32 (n), natural logarithm of the right class's probability in a live run; -inf where it is 0.
     """
 
     labels: NDArray[np.int32]
@@ -41,6 +43,8 @@ class Predictions:
     dataset: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     ids: NDArray[Any] | None = None
+    log_sum: NDArray[np.float32] | None = None
+    log_right: NDArray[np.float32] | None = None
 
     @property
     def labels_digest(self) -> str:
@@ -74,9 +78,11 @@ class Predictions:
         }
 
     def digest(self) -> str:
-        """SHA-256 of the items' digest and of the three arrays; the provenance is no part of it."""
+        """SHA-256 of the items' digest and of the arrays of numbers; the provenance is no part of it."""
         value = hashlib.sha256(f"{self.items_digest} {self.classes.shape}".encode())
-        for array, dtype in ((self.labels, "<i4"), (self.classes, "<i4"), (self.scores, "<f4")):
+        arrays = [(self.labels, "<i4"), (self.classes, "<i4"), (self.scores, "<f4")]
+        arrays += [(array, "<f4") for array in (self.log_sum, self.log_right) if array is not None]
+        for array, dtype in arrays:
             value.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
         return value.hexdigest()
 

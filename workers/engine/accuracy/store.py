@@ -14,12 +14,15 @@ from workers.engine.accuracy.arrays import Archive
 from workers.engine.accuracy.predictions import Predictions
 from workers.engine.protocol import UsageError
 
+_OPTIONAL = ("ids", "log_sum", "log_right")
+"""Arrays that not all predictions have: names come with recorded ones, summaries of the logits with live ones."""
+
 
 def write(path: Path, predictions: Predictions) -> str:
     """Write predictions to ``path`` (replaced as a whole or not at all) and return their digest."""
     about: dict[str, Any] = {"items_digest": predictions.items_digest, "dataset": predictions.dataset}
     about["provenance"] = predictions.provenance
-    ids: dict[str, Any] = {} if predictions.ids is None else {"ids": predictions.ids}
+    optional = {name: getattr(predictions, name) for name in _OPTIONAL}
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -30,7 +33,7 @@ def write(path: Path, predictions: Predictions) -> str:
                 classes=predictions.classes.astype("<i4"),
                 scores=predictions.scores.astype("<f4"),
                 about=np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8),
-                **ids,
+                **{name: array for name, array in optional.items() if array is not None},
             )
             file.flush()
             os.fsync(file.fileno())
@@ -53,7 +56,7 @@ def read(path: Path) -> Predictions:
         about["items_digest"],
         about["dataset"],
         about["provenance"],
-        archive.read("ids") if "ids" in archive.headers else None,
+        **{name: archive.read(name) if name in archive.headers else None for name in _OPTIONAL},
     )
 
 

@@ -19,6 +19,8 @@ _MODULES = {
     "structure": "structure",
     "import": "importing",
     "predict": "predict",
+    "shard": "shard",
+    "merge": "merge",
     "latency": "timing",
     "compare": "compare",
     "compare_many": "comparing_many",

@@ -15,7 +15,8 @@ from scipy.io import savemat
 
 from workers.engine.accuracy import digits, labels
 from workers.engine.accuracy.datasets import FORMATS, Dataset, open_dataset
-from workers.engine.accuracy.inference import predict
+from workers.engine.accuracy.inference import Inference
+from workers.engine.accuracy.runners import Execution
 from workers.engine.contracts.contract import Contract
 
 if TYPE_CHECKING:
@@ -267,7 +268,8 @@ def linear(path: Path, weights: np.ndarray, shape: tuple[int, ...]) -> Path:
 
 
 def answers(model: Path, dataset: Dataset, contract: Contract, space: str) -> Predictions:
-    return predict(model, contract, dataset, progress=lambda *_: None, label_space=space)
+    running = Execution(batch=32)
+    return Inference(model, contract, dataset, running, progress=lambda *_: None, label_space=space).predict()
 
 
 def digits_weights() -> np.ndarray:
@@ -294,7 +296,7 @@ def test_a_digits_model_answers_alike_through_every_format(write: SimpleNamespac
         write.metadata(tmp_path / "i", written, right.tolist()),
         write.folders(tmp_path / "f", written, [str(label) for label in right]),
     ]
-    contract = Contract(8, 8, (8, 8), "nearest", colour="grey", mean=(0.0,), std=(1.0,))
+    contract = Contract(8, 8, (8, 8), interpolation="nearest", colour="grey", mean=(0.0,), std=(1.0,))
     weights = digits_weights()
     model = linear(tmp_path / "m.onnx", weights, (1, 8, 8))
     expected = answers(model, open_dataset({"format": "digits"}), contract, "digits")

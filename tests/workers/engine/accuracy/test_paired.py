@@ -150,6 +150,7 @@ def test_a_model_against_itself_never_flips() -> None:
     block = paired.compare(one, one)
     assert (block["agreement"], block["discordant"], block["top1"]["difference"]) == (1.0, 0.0, 0.0)
     assert block["top1"]["ci95"][0] < 0 < block["top1"]["ci95"][1]
+    assert block["self_noise"] == {"a": None, "b": None}, "recorded predictions have none"
 
 
 def test_top5_is_null_when_fewer_classes_are_ranked() -> None:
