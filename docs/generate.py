@@ -9,8 +9,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import click
 import typer
 
 from app.cli import cli
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parent
 
 
-def commands(group: Any = None, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def commands(group: click.Command | None = None, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the words of every command and group of commands, in the order of the help."""
     group = group or typer.main.get_command(cli)
     yield words
