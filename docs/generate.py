@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import typer
 
 from app.cli import cli
@@ -19,6 +18,8 @@ from app.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import click
 
 DOCS = Path(__file__).parent
 
