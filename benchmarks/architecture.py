@@ -96,10 +96,14 @@ PARTS = {
         (),
         ("--zoo", "torchvision"),
         (
-            Figure("less than 2 % of the architectures failed", r"failed \(([\d.]+)%\)", lambda share: share < 2),
+            Figure(
+                "less than 2 % of torch's architectures failed",
+                r"^(?:timm|torchvision): .* failed \(([\d.]+)%\)",
+                lambda share: share < 2,
+            ),
             Figure(
                 "median torch model fingerprinted in under 1.5 processor seconds",
-                r"^\s*processor seconds a model: median ([\d.]+)",
+                r"^\s*(?:timm|torchvision): processor seconds a model: median ([\d.]+)",
                 lambda seconds: seconds < 1.5,
             ),
             Figure(

@@ -71,7 +71,7 @@ def report(session: Session, zoos: Sequence[str]) -> None:
         print(f"  {known['indexed']} listings fingerprinted, {known['structures']} different structures")
         print(f"  wall time from the request to the last model {_wall(session, zoo):.0f} s")
         for name, unit, scale in (("processor_seconds", "s", 1), ("seconds", "s", 1), ("peak_bytes", "MB", 2**20)):
-            _spread(name, unit, {subject: cost[name] / scale for subject, cost in costs.items()})
+            _spread(f"{zoo}: {name}", unit, {subject: cost[name] / scale for subject, cost in costs.items()})
 
 
 def _spread(name: str, unit: str, values: dict[str, float]) -> None:
