@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers.engine.accuracy.datasets import FolderDataset
+from workers.engine.accuracy.datasets import open_dataset
 from workers.engine.contracts.apply import apply
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ours(folder: Path, contract: Contract) -> dict[str, NDArray[np.float32]]:
     """Return what this project makes of each file, by name, through its own reader."""
-    dataset = FolderDataset("pictures", folder, None, None)
+    dataset = open_dataset({"name": "pictures", "format": "folder", "path": str(folder)})
     files = sorted(path.name for path in (folder / "class").iterdir())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # PIL's about palettes with transparency
