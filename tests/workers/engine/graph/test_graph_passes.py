@@ -331,7 +331,7 @@ case("padding that only one reader can take", pooling.merge_pad,
 case("slice of one element", slices.take_one,
      image("a = Slice(x, starts, ends, axes) b = Squeeze(a, axes) y = Relu(b)", "1,8,8"),
      {"Slice": 0, "Squeeze": 0, "Gather": 1}, starts=i64(2), ends=i64(3), axes=i64(1))  # fmt: skip
-case("every element in order", slices.gather_all, image("a = Reshape(x, one) y = Gather(a, all)", "16,16"),
+case("every element in order", shapes.gather_in_order, image("a = Reshape(x, one) y = Gather(a, all)", "16,16"),
      {"Gather": 0, "Reshape": 2}, one=i64(-1), all=np.arange(256).reshape(16, 16))  # fmt: skip
 HALVES = {"zero": i64(0), "one": i64(1), "two": i64(2), "end": i64(8)}
 for order, axes in (("rows first", ("one", "two")), ("columns first", ("two", "one"))):

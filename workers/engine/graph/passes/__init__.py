@@ -62,7 +62,6 @@ STANDARD: Sequence[Pass] = (
     slices.explicit_slice,
     slices.crop_pad,
     slices.merge_patches,
-    slices.gather_all,
     shapes.push_reshape,
     slices.take_one,
     shapes.one_reshape,

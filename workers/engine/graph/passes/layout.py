@@ -72,7 +72,7 @@ def cancel_transposes(model: ir.Model) -> int:
             else:
                 rw.replace(node.outputs[0], rw.new_node(node, "Transpose", [source], {"perm": both}, shape=shape))
             changed += 1
-        elif _moves_only_ones(order, rw.shape_of(node.inputs[0])):
+        elif moves_only_ones(order, rw.shape_of(node.inputs[0])):
             target = rw.add_constant(model.graph, np.asarray(shape, np.int64), "shape")
             rw.replace(node.outputs[0], rw.new_node(node, "Reshape", [before.inputs[0], target], shape=shape))
             changed += 1
@@ -87,7 +87,8 @@ def _order(node: ir.Node) -> tuple[int, ...] | None:
     return tuple(reversed(range(len(shape)))) if shape is not None else None
 
 
-def _moves_only_ones(order: tuple[int, ...], shape: tuple[int, ...] | None) -> bool:
+def moves_only_ones(order: tuple[int, ...], shape: tuple[int, ...] | None) -> bool:
+    """Whether a transposition moves axes of size 1 alone, so that the elements keep their order."""
     if shape is None:
         return False
     kept = [axis for axis in order if shape[axis] != 1]
@@ -253,7 +254,7 @@ def _push_flatten(node: ir.Node, source: ir.Value, order: tuple[int, ...]) -> in
     gemm = rw.only_user(node.outputs[0])
     if before is None or after is None or len(after) != 2 or after[0] != before[0] or order[0] != 0:  # noqa: PLR2004
         return 0
-    if _moves_only_ones(order, rw.shape_of(source)):
+    if moves_only_ones(order, rw.shape_of(source)):
         rw.replace(node.outputs[0], rw.new_node(node, "Flatten", [source], {"axis": 1}, shape=after, merged=[node]))
         return 1
     if gemm is None or gemm.op_type != "Gemm" or not rw.attribute(gemm, "transB", 0) or gemm.inputs[1] is None:

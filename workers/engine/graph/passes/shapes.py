@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from workers.engine.graph.passes import rewriting as rw
+from workers.engine.graph.passes.layout import moves_only_ones
 
 _VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 _ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "Clip", "HardSwish", "Gelu", "LeakyRelu")
@@ -44,11 +45,8 @@ def one_reshape(model: ir.Model) -> int:
 def _moving_ones(value: ir.Value | None) -> ir.Node | None:
     """The Transpose that makes a value, when it moves axes of size 1 alone: the elements keep their order."""
     node = rw.producer(value, "Transpose")
-    shape, order = (rw.shape_of(node.inputs[0]), rw.attribute(node, "perm")) if node is not None else (None, None)
-    if shape is None or order is None:
-        return None
-    moved = [axis for axis in order if shape[axis] != 1]
-    return node if moved == sorted(moved) else None
+    order = rw.attribute(node, "perm") if node is not None else None
+    return node if node is not None and order and moves_only_ones(order, rw.shape_of(node.inputs[0])) else None
 
 
 def _is_output(node: ir.Node) -> bool:

@@ -116,23 +116,6 @@ def take_one(model: ir.Model) -> int:
     return changed
 
 
-def gather_all(model: ir.Model) -> int:
-    """Write a Gather that takes every element of a vector in order (an exported ``as_strided``) as Reshape."""
-    changed = 0
-    for node in rw.nodes(model, "Gather"):
-        indices, shape = rw.constant(node.inputs[1]), rw.shape_of(node.outputs[0])
-        whole = rw.shape_of(node.inputs[0])
-        if indices is None or shape is None or whole != (indices.size,):
-            continue
-        if not np.array_equal(indices.reshape(-1), np.arange(indices.size)):
-            continue
-        target = rw.add_constant(model.graph, np.asarray(shape, np.int64), "shape")
-        output = rw.new_node(node, "Reshape", [node.inputs[0], target], shape=shape, merged=[node])
-        rw.replace(node.outputs[0], output)
-        changed += 1
-    return changed
-
-
 def merge_patches(model: ir.Model) -> int:
     """Write the Concat of the four strided halves of both spatial axes (channels last) as Reshape and Transpose.
 
