@@ -19,15 +19,16 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from audit_steps import seconds_by_kind
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from app.db.tables import Measurement
+from app.db.tables import Job, Measurement, now
 from app.domain.states import FINAL
 from app.domain.storage import file_path
 from app.inprocess import InProcess
@@ -147,11 +148,12 @@ def comparisons(service: InProcess, scratch: Path) -> None:
 def audit(service: InProcess, environment: dict[str, str]) -> None:
     """Audit all stored sets from the command to the report, and print what it took and where."""
     words = ["audit", "--zoo", "recorded", "--dataset", DATASET, "--json"]
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), now()
     done = subprocess.run(
         [sys.executable, "-m", "app.cli", *words], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
-    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    ended, after = now(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall = (ended - started).total_seconds()
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     report = json.loads(done.stdout)
     summary = report["summary"]
@@ -163,9 +165,15 @@ def audit(service: InProcess, environment: dict[str, str]) -> None:
         f"time: {len(report['findings'])} findings, {len(summary['accuracy_groups'])} groups, "
         f"{len(done.stdout) / 1e6:.1f} MB of JSON"
     )
+    with service.database.read() as session:
+        first, last = session.execute(
+            select(func.min(Job.started_at), func.max(Job.finished_at)).where(Job.audit_id == uuid.UUID(report["id"]))
+        ).one()
+    print(f"  {(first - started).total_seconds():6.1f} s until the first job, two at a time from there")
     for kind, spent in sorted(seconds_by_kind(service.database).items()):
         if kind != "import":
             print(f"  {sum(spent):6.1f} s in {len(spent)} {kind} jobs, longest {max(spent):.1f} s")
+    print(f"  {(ended - last).total_seconds():6.1f} s from the last job to the report")
 
 
 def main() -> None:
