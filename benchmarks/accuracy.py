@@ -20,13 +20,17 @@ PARTS = {
         "accuracy_inference.py",
         ("--model", "mobilenet_v2"),
         (
-            Figure(
-                "live evaluation has 95 % of the throughput of a bare loop on the same feed, or more",
-                r"live / fed loop: ([\d.]+) by wall",
-                lambda ratio: ratio >= 0.95,
+            *(
+                Figure(
+                    f"95 % of the throughput of a bare loop on the same feed, or more, by {clock} time",
+                    rf"live / fed loop: .*?([\d.]+) by {clock}",
+                    lambda ratio: ratio >= 0.95,
+                )
+                for clock in ("wall", "processor")
             ),
+            # Not by processor time too: threads cost some, and give back more of the wall's.
             Figure(
-                "95 % of that of a loop that decodes between the runs, or more",
+                "95 % of that of a loop that decodes between the runs, or more, by wall time",
                 r"live / plain loop: ([\d.]+) by wall",
                 lambda ratio: ratio >= 0.95,
             ),
@@ -44,7 +48,7 @@ PARTS = {
             Figure("import of 50,000 x 5 predictions under 1 s", r"import job: .* largest ([\d.]+) s", lambda s: s < 1),
             Figure(
                 "comparison of two stored sets under 100 ms, reading included",
-                r"comparison: .* largest ([\d.]+) ms",
+                r"comparison: [^;]* largest ([\d.]+) ms",
                 lambda milliseconds: milliseconds < 100,
             ),
             Figure("audit of 34 recorded models or more", r"audit of (\d+) models", lambda models: models >= 34),
