@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from app.diagram import ENDINGS
 from app.domain.policies import Dimension
 
 if TYPE_CHECKING:
@@ -61,8 +62,6 @@ def check_diagram(path: Path | None, dimensions: Sequence[Dimension] | None) -> 
     """Refuse, before any work, what could not be drawn or written."""
     if path is None:
         return
-    from app.diagram import ENDINGS
-
     if path.suffix.lower() not in ENDINGS:
         raise typer.BadParameter(f"{path} ends in neither {' nor '.join(ENDINGS)}; the ending says what to write.")
     if dimensions and Dimension.ARCHITECTURE not in dimensions:
