@@ -288,7 +288,7 @@ def predictions_import(
     model: Annotated[str, typer.Option("--model", help="The model's reference; recorded:NAME for one in no zoo.")],
     dataset: Annotated[str, typer.Option("--dataset", help="Data set that it answered; a new name makes one.")],
     label_space: Annotated[
-        str | None, typer.Option("--label-space", help="Name of the classes and their order, e.g. imagenet-1k.")
+        str | None, typer.Option("--label-space", help="Label space of the answers. Default: the data set's.")
     ] = None,
     *,
     as_json: AsJson = False,

@@ -285,7 +285,9 @@ def test_a_device_that_this_machine_has_not_is_said_instead_of_waited_for(enviro
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    manifest = '[models.net]\nframework = "onnx"\nweights = { v1 = "net.onnx" }\n[models.net.input]\nheight = 16\nwidth = 16\n'
+    manifest = (
+        '[models.net]\nframework = "onnx"\nweights = { v1 = "net.onnx" }\n[models.net.input]\nheight = 16\nwidth = 16\n'
+    )
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "zoo.toml").write_text(manifest)
     network(tmp_path / "own" / "net.onnx", 1)
