@@ -242,7 +242,7 @@ def _ranked_accuracy(found: list[dict[str, Any]], answers: dict[str, dict[str, A
     blocks = [answers[item["comparison_id"]]["accuracy"] for item in found]
     named = any(item["architecture"] for item in found)
     table = empty_table(
-        f"Accuracy on {_datasets(blocks)}: the {len(found)} largest differences in top-1",
+        f"Accuracy on {_datasets(blocks)}: the largest differences in top-1",
         *(["model"] if named else []),
         SIDES,
         "top-1>r",

@@ -70,8 +70,8 @@ def aligned(found: Predictions, known: Predictions, mapping: Mapping | None = No
     if len(found) != len(known):
         raise UsageError(
             "items-differ",
-            f"The file has {len(found)} items, and data set {known.dataset} has {len(known)}; record all of them, or "
-            "choose another name for the data set.",
+            f"Array 'labels' has {len(found)} rows, and data set {known.dataset} has {len(known)} items; record all of "
+            "them, or choose another name for the data set.",
         )
     if found.ids is not None and known.ids is not None:
         found = _in_order(found, known)
@@ -180,7 +180,11 @@ def _column(path: Path, name: str, column: Any) -> NDArray[Any]:
             f"{path}: column {name!r}, row {row} has {lengths[row]} values and row 0 has {lengths[0]}; all rows need "
             "the same number.",
         )
-    values = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
+    inner = column.flatten()
+    if inner.null_count:
+        row = inner.is_null().to_numpy(zero_copy_only=False).argmax() // lengths[0]
+        raise UsageError("array-row", f"{path}: column {name!r}, row {row} holds a null; fill it or leave the row out.")
+    values = np.asarray(inner.to_numpy(zero_copy_only=False))
     return values.reshape(len(lengths), -1) if lengths.size else values.reshape(0, 0)
 
 
