@@ -86,6 +86,7 @@ def imported(settings, database):
     thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_bad_files_are_refused_over_rest_and_nothing_stays(imported, file):
     good = imported("tens", file("good", {"ids": IDS}), label_space="digits")
@@ -117,6 +118,7 @@ def test_fine_answers_join_a_coarsely_labelled_data_set_over_rest(imported, file
     assert imported.client.get("/v1/datasets/pictures").json()["classes"] == 20
 
 
+@pytest.mark.slow
 def test_a_bad_file_is_exit_code_2_and_a_background_class_is_mapped(tmp_path, file):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ZOOAUDIT_")}
     environment = kept | {"ZOOAUDIT_DATA_DIR": str(tmp_path / "data")}

@@ -281,6 +281,7 @@ def _until(true, process, limit_s=60):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_device_that_this_machine_has_not_is_said_instead_of_waited_for(environment, zooaudit, tmp_path):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():

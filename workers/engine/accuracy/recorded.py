@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.engine.accuracy.arrays import Archive
+from workers.engine.accuracy import arrays
 from workers.engine.accuracy.predictions import TOP, Predictions, labels_digest, rank
 from workers.engine.protocol import UsageError
 
@@ -23,6 +24,8 @@ _LARGEST_CLASS = int(np.iinfo(np.int32).max)
 _MOST_ITEMS = 50_000_000
 _MOST_RANKED = 1000
 _TWO_AXES = 2
+_WORD = 8
+"""Bytes of a value of Parquet's widest numbers."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def _in_order(found: Predictions, known: Predictions) -> Predictions:
 
 
 def _of_archive(path: Path) -> Columns:
-    archive = Archive(path)
+    archive = arrays.Archive(path)
     archive.require("labels", "classes", "scores")
     for name in ("labels", "classes", "scores", "ids"):
         if name in archive.headers:
@@ -153,13 +156,30 @@ def _of_parquet(path: Path) -> Columns:
                 f"{path} has no column {missing[0]!r} (found: {', '.join(sorted(present)) or 'none'}); save it under "
                 "that name.",
             )
+        _check_values(path, file.metadata)
         table = file.read(columns=[name for name in ("label", "classes", "scores", "id") if name in present])
     except (pa.ArrowException, OSError) as error:
         raise UsageError(
             "parquet-broken", f"{path} cannot be read as Parquet ({error}); write or copy it anew."
         ) from error
-    arrays = {name: _column(path, name, table.column(name)) for name in table.column_names}
-    return Columns(arrays["label"], arrays["classes"], arrays["scores"], arrays.get("id"))
+    held = {name: _column(path, name, table.column(name)) for name in table.column_names}
+    return Columns(held["label"], held["classes"], held["scores"], held.get("id"))
+
+
+def _check_values(path: Path, metadata: Any) -> None:
+    """Refuse by the metadata alone what unpacks to more than an array may have: equal values take no room."""
+    values: Counter[str] = Counter()
+    for group in range(metadata.num_row_groups):
+        for index in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(index)
+            values[chunk.path_in_schema.partition(".")[0]] += chunk.num_values
+    for name in ("label", "classes", "scores", "id"):
+        if values[name] * _WORD > arrays.LIMIT_BYTES:
+            raise UsageError(
+                "array-size",
+                f"{path}: column {name!r} unpacks to {values[name] * _WORD} bytes, more than {arrays.LIMIT_BYTES}; "
+                "split it.",
+            )
 
 
 def _column(path: Path, name: str, column: Any) -> NDArray[Any]:

@@ -194,6 +194,15 @@ def test_bad_parquet_is_refused_by_column_and_row(tmp_path: Path, change: dict[s
         recorded.read(path, "letters")
 
 
+def test_a_small_parquet_that_unpacks_to_much_is_refused_by_its_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = parquet_of(tmp_path / "zeros.parquet", scores=[[0.0] * 2] * 3, note=["x" * 1000] * 3)
+    monkeypatch.setattr(arrays, "LIMIT_BYTES", 40)
+    with pytest.raises(UsageError, match="column 'classes' unpacks to 48 bytes, more than 40"):
+        recorded.read(path, "letters")
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(100) + b"PAR1"])
 def test_what_is_no_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "no.parquet"
