@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from app.diagram import ENDINGS
+from app.domain.policies import Dimension
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def contract(path: Path | None) -> dict[str, Any] | None:
@@ -49,3 +56,18 @@ def seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise typer.BadParameter(f"{text!r} is no time to spend; write a positive one, e.g. 60s.")
     return value
+
+
+def check_diagram(path: Path | None, dimensions: Sequence[Dimension] | None) -> None:
+    """Refuse, before any work, what could not be drawn or written."""
+    if path is None:
+        return
+    if path.suffix.lower() not in ENDINGS:
+        raise typer.BadParameter(f"{path} ends in neither {' nor '.join(ENDINGS)}; the ending says what to write.")
+    if dimensions and Dimension.ARCHITECTURE not in dimensions:
+        raise typer.BadParameter("--diagram draws architectures; add --dimension architecture.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise typer.BadParameter(f"the folder of {path} does not exist; make it first.")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be written; choose another file.")

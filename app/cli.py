@@ -51,6 +51,10 @@ ContractFile = Annotated[
 Budget = Annotated[
     str, typer.Option("--budget", help="Time to spend on latency, for each group of models: 60s, 2m.", metavar="TIME")
 ]
+AccuracyRuntime = Annotated[
+    str | None, typer.Option(help="Runtime that answers the data set: onnxruntime (default) or torch.")
+]
+AccuracyDevice = Annotated[str | None, typer.Option(help="Device that it runs on: cpu (default) or cuda.")]
 
 
 @cli.command()
@@ -98,6 +102,8 @@ def compare(
     dataset: DatasetName = None,
     policy: PolicyName = "default",
     budget: Budget = "60s",
+    accuracy_runtime: AccuracyRuntime = None,
+    accuracy_device: AccuracyDevice = None,
     contract_a: ContractFile = None,
     contract_b: ContractFile = None,
     diagram: Annotated[
@@ -107,7 +113,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two models and say whether they are interchangeable."""
-    _check_diagram(diagram, dimension)
+    arguments.check_diagram(diagram, dimension)
     request = {
         "a": a,
         "b": b,
@@ -115,6 +121,8 @@ def compare(
         "dataset": dataset,
         "policy": arguments.policy(policy),
         "latency_budget_s": arguments.seconds(budget),
+        "accuracy_runtime": accuracy_runtime,
+        "accuracy_device": accuracy_device,
         "contracts": {"a": arguments.contract(contract_a), "b": arguments.contract(contract_b)},
     }
     with _service() as service:
@@ -144,6 +152,8 @@ def audit(
     policy: PolicyName = "default",
     weights: Annotated[str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")] = "default",
     budget: Budget = "60s",
+    accuracy_runtime: AccuracyRuntime = None,
+    accuracy_device: AccuracyDevice = None,
     report: Annotated[Path | None, typer.Option("--report", help="Also write the tables to this HTML file.")] = None,
     *,
     as_json: AsJson = False,
@@ -159,6 +169,8 @@ def audit(
         "policy": arguments.policy(policy),
         "weights": weights,
         "latency_budget_s": arguments.seconds(budget),
+        "accuracy_runtime": accuracy_runtime,
+        "accuracy_device": accuracy_device,
     }
     with _service() as service:
         found = service.audit(request)
@@ -276,7 +288,7 @@ def predictions_import(
     model: Annotated[str, typer.Option("--model", help="The model's reference; recorded:NAME for one in no zoo.")],
     dataset: Annotated[str, typer.Option("--dataset", help="Data set that it answered; a new name makes one.")],
     label_space: Annotated[
-        str | None, typer.Option("--label-space", help="Name of the classes and their order, e.g. imagenet-1k.")
+        str | None, typer.Option("--label-space", help="Label space of the answers. Default: the data set's.")
     ] = None,
     *,
     as_json: AsJson = False,
@@ -344,23 +356,6 @@ def _service() -> InProcess:
     from app.settings import Settings
 
     return InProcess(Settings())
-
-
-def _check_diagram(path: Path | None, dimensions: Sequence[Dimension] | None) -> None:
-    """Refuse, before any work, what could not be drawn or written."""
-    if path is None:
-        return
-    from app.diagram import ENDINGS
-
-    if path.suffix.lower() not in ENDINGS:
-        raise typer.BadParameter(f"{path} ends in neither {' nor '.join(ENDINGS)}; the ending says what to write.")
-    if dimensions and Dimension.ARCHITECTURE not in dimensions:
-        raise typer.BadParameter("--diagram draws architectures; add --dimension architecture.")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise typer.BadParameter(f"the folder of {path} does not exist; make it first.")
-    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise typer.BadParameter(f"{path} cannot be written; choose another file.")
 
 
 def _show(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequence[str]) -> None:
