@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from app import arguments
+from app import arguments, cli_drift
 from app.domain.datasets import FORMATS
 from app.domain.policies import Dimension
 
@@ -34,6 +34,8 @@ datasets = typer.Typer(help="Add and list data sets.", no_args_is_help=True, ric
 cli.add_typer(datasets, name="datasets")
 predictions = typer.Typer(help="Import and list predictions.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(predictions, name="predictions")
+
+cli.command()(cli_drift.drift)
 
 _PREDICTION = ("model", "dataset", "recorded", "items", "top1", "top5")
 
@@ -322,12 +324,12 @@ def serve(
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on. Default: loopback only.")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port to listen on.")] = None,
 ) -> None:
-    """Serve the API; on the embedded default with a local worker beside it."""
+    """Serve the API; on the embedded default with a local worker beside it, which also keeps the schedules."""
     import uvicorn
 
     from app.main import create_app
 
-    with _service() as service, service.worker_beside():
+    with _service() as service, service.worker_beside("--schedules"):
         settings = service.settings
         uvicorn.run(create_app(settings), host=host or settings.host, port=settings.port if port is None else port)
 
@@ -337,7 +339,7 @@ def worker() -> None:
     """Run a worker: for Celery when a broker is set, else one that polls the database."""
     from app.settings import Settings
 
-    words = ["workers.local"]
+    words = ["workers.local", "--schedules"]
     if not Settings().embedded:
         words = ["celery", "--app", "workers.celery_app", "worker", "--queues", "cpu", "--concurrency", "1"]
     os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606 - becomes the worker, no shell

@@ -26,6 +26,7 @@ from app.services import (
     comparisons,
     contracts,
     datasets,
+    drift,
     findings,
     indexes,
     listings,
@@ -213,17 +214,22 @@ class InProcess:
             ids = {item["comparison_id"] for items in found.values() for item in items}
             return found, {each: comparisons.show(session, uuid.UUID(each)) for each in ids}
 
+    def drift(self, audit_id: uuid.UUID, against: uuid.UUID | None) -> dict[str, Any]:
+        """Return what changed since another audit, by default the one before of the same schedule."""
+        with self.database.read() as session:
+            return drift.report(session, audit_id, against)
+
     @contextmanager
-    def worker_beside(self) -> Iterator[subprocess.Popen[bytes] | None]:
-        """Run a local worker meanwhile; on a database with a broker, none."""
+    def worker_beside(self, *options: str) -> Iterator[subprocess.Popen[bytes] | None]:
+        """Run a local worker with these options meanwhile; on a database with a broker, none."""
         if not self.settings.embedded:
             yield None
             return
         log = self.settings.data_dir / "worker.log"
         with log.open("ab") as stream:
             # There is no other worker: what needs a GPU would wait for ever, where it can fail and say so.
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "workers.local", "--device", "cpu", "--device", "gpu"],
+            worker = subprocess.Popen(  # noqa: S603 - words of this program, no shell
+                [sys.executable, "-m", "workers.local", "--device", "cpu", "--device", "gpu", *options],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

@@ -19,7 +19,7 @@ def services():
 
 
 def test_compose_has_the_services_of_the_design(services):
-    assert set(services) == {"postgres", "redis", "migrate", "api", "worker", "worker-gpu", "reaper"}
+    assert set(services) == {"postgres", "redis", "migrate", "api", "worker", "worker-gpu", "reaper", "scheduler"}
     assert services["worker-gpu"]["profiles"] == ["gpu"]
 
 
@@ -33,13 +33,13 @@ def test_every_long_running_service_has_a_health_check(services):
     dockerfile = (ROOT / "Dockerfile").read_text()
     stages = dict(re.findall(r"^FROM \S+ AS (\w+)\n(.*?)(?=^FROM |\Z)", dockerfile, flags=re.MULTILINE | re.DOTALL))
     for name, service in services.items():
-        if name in {"migrate", "reaper"}:  # one ends by itself, the other listens to nothing
+        if name in {"migrate", "reaper", "scheduler"}:  # one ends by itself, the others listen to nothing
             continue
         assert "healthcheck" in service or "HEALTHCHECK" in stages[service["build"]["target"]], name
 
 
 def test_services_wait_for_the_schema(services):
-    for name in ("api", "worker", "worker-gpu", "reaper"):
+    for name in ("api", "worker", "worker-gpu", "reaper", "scheduler"):
         assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 

@@ -1,6 +1,8 @@
-"""The local worker: ``python -m workers.local [--until ID] [--slots N]`` polls the database for jobs.
+"""The local worker: ``python -m workers.local [--until ID] [--slots N] [--schedules]`` polls the database for jobs.
 
-It is the whole measuring side of the embedded default: slots that run jobs, one warm engine template, and the reaper.
+It is the whole measuring side of the embedded default: slots that run jobs, one warm engine template, the reaper, and
+with ``--schedules`` the scheduler: in ``zooaudit serve`` and ``zooaudit worker``, which stay. A worker that only helps
+a command with its own answer must not start a night's audit.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from app.domain.states import FINAL
 from app.settings import Settings
 from workers.engines import EngineChoice
 from workers.reaper import Reaper
+from workers.scheduler import LOOK_S, Scheduler
 from workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -39,12 +42,19 @@ class LocalWorker:
     """Runs jobs of some device classes on ``slots`` threads until stopped."""
 
     def __init__(
-        self, settings: Settings, database: Database, *, slots: int, devices: Sequence[str] = DEVICES[:1]
+        self,
+        settings: Settings,
+        database: Database,
+        *,
+        slots: int,
+        devices: Sequence[str] = DEVICES[:1],
+        schedules: bool = False,
     ) -> None:
         self._settings = settings
         self._database = database
         self._devices = devices
         self._slots = slots
+        self._schedules = schedules
         self._engines = EngineChoice()
         self.stop = threading.Event()
 
@@ -68,12 +78,16 @@ class LocalWorker:
 
     def _oversee(self, until: uuid.UUID | None) -> None:
         reaper = Reaper(self._settings, self._database)
-        reaped = 0.0
+        scheduler = Scheduler(self._settings, self._database)
+        reaped = scheduled = 0.0
         while not self.stop.is_set():
             try:
                 if time.monotonic() - reaped >= self._settings.lease_s:
                     reaper.look()
                     reaped = time.monotonic()
+                if self._schedules and time.monotonic() - scheduled >= LOOK_S:
+                    scheduler.look()
+                    scheduled = time.monotonic()
                 if until is not None and self._ended(until):
                     return
             except SQLAlchemyError as error:
@@ -113,13 +127,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--device", action="append", choices=DEVICES, help="device class of the jobs to run; repeat for several"
     )
+    parser.add_argument("--schedules", action="store_true", help="also submit the audits of schedules that are due")
     options = parser.parse_args(arguments)
     # Standard output belongs to whoever started this for an answer.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     settings = Settings()
     database = Database(settings.url)
     slots, devices = options.slots or settings.worker_slots, options.device or DEVICES[:1]
-    worker = LocalWorker(settings, database, slots=slots, devices=devices)
+    worker = LocalWorker(settings, database, slots=slots, devices=devices, schedules=options.schedules)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: worker.stop.set())
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from app.db import jobs, recorded_audits
+from app.db import audit_listings, jobs, recorded_audits
 from app.db.audit_rows import cancel, closing_jobs, conclude, fail, find, get, own_jobs, shown
 from app.db.listings import of_zoos
 from app.db.recorded_audits import NothingToCompareError
@@ -65,6 +65,7 @@ def _add_groups(session: Session, audit: Audit) -> dict[str, uuid.UUID]:
     folders = {zoo["name"]: zoo["folder"] for zoo in audit.scope["zoos"]}
     listings = of_zoos(session, list(folders))
     matching = [listing for listing in listings if _matches(listing, audit.models)]
+    audit_listings.keep(session, audit.id, matching)
     groups = plan.pick((_candidate(listing, folders) for listing in matching), audit.weights)
     if not groups:
         raise _nothing(audit, listings, matching)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app.db import audits, jobs, progress
@@ -21,7 +22,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.domain.plan import Scope
+    from app.domain.zoos import Zoo
     from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request for an audit asks for, checked."""
+
+    zoos: list[Zoo]
+    weights: str
+    scope: Scope
 
 
 def submit(session: Session, settings: Settings, request: dict[str, Any], caller: Caller | None = None) -> Submitted:
@@ -33,6 +45,29 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
     audit_id = new_id()
     if before := earlier(session, caller or Caller(), kind="audit", request=request, resource_id=audit_id):
         return Submitted(before, created=False)
+    wanted = check(session, settings, request)
+    folders = [{"name": zoo.name, "folder": zoo.folder} for zoo in wanted.zoos]
+    session.add(
+        Audit(
+            id=audit_id,
+            state=State.QUEUED,
+            zoos=[zoo.name for zoo in wanted.zoos],
+            models=list(request.get("models") or ()),
+            weights=wanted.weights,
+            scope=wanted.scope.to_json() | {"zoos": folders},
+        )
+    )
+    session.flush()
+    reading = catalogs.specs(session, [zoo for zoo in wanted.zoos if zoo.name != RECORDED])
+    expand = JobSpec(
+        "expand", JobKind.EXPAND, {"audit_id": str(audit_id)}, needs={spec.handle: spec.handle for spec in reading}
+    )
+    ids = jobs.add(session, [*reading, expand], audit_id=audit_id)
+    return Submitted(audit_id, created=True, ring=ready([*reading, expand], ids))
+
+
+def check(session: Session, settings: Settings, request: dict[str, Any]) -> Wanted:
+    """Return what ``submit`` would make of a request, without storing anything. Raises InvalidError."""
     known = zoos.known(settings)
     names = list(dict.fromkeys(request["zoos"]))
     if FILE in names:
@@ -50,24 +85,7 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
             "accuracy out.",
             slug="random-weights",
         )
-    folders = [{"name": zoo.name, "folder": zoo.folder} for zoo in chosen]
-    session.add(
-        Audit(
-            id=audit_id,
-            state=State.QUEUED,
-            zoos=names,
-            models=list(request.get("models") or ()),
-            weights=weights,
-            scope=scope.to_json() | {"zoos": folders},
-        )
-    )
-    session.flush()
-    reading = catalogs.specs(session, [zoo for zoo in chosen if zoo.name != RECORDED])
-    expand = JobSpec(
-        "expand", JobKind.EXPAND, {"audit_id": str(audit_id)}, needs={spec.handle: spec.handle for spec in reading}
-    )
-    ids = jobs.add(session, [*reading, expand], audit_id=audit_id)
-    return Submitted(audit_id, created=True, ring=ready([*reading, expand], ids))
+    return Wanted(chosen, weights, scope)
 
 
 def _of_recorded(request: dict[str, Any], names: list[str]) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""The scheduler: submits the audits of schedules that have come due.
+
+``python -m workers.scheduler`` is its own small process. Any number may run: a due time runs once, because its row, its
+audit and the schedule's next due time are written in one transaction, on the database's clock. It submits through
+``app.services`` as the API does, and imports nothing that measures.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import queue
+from app.db import schedules
+from app.db.session import Database
+from app.services.schedules import submit_due
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    import uuid
+
+LOOK_S = 1.0
+"""Seconds between two looks at the schedules."""
+
+_log = structlog.get_logger()
+
+
+class Scheduler:
+    """One look at every schedule that is due, as often as asked."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+
+    def look(self) -> None:
+        """Submit what is due. A schedule that cannot be dealt with is logged and keeps no other from its turn."""
+        with self._database.read() as session:
+            due = schedules.due(session, schedules.clock(session))
+        for schedule_id in due:
+            try:
+                self._submit(schedule_id)
+            except Exception as error:  # noqa: BLE001 - whatever one schedule meets, the others have their turn
+                _log.error("schedule not submitted", schedule=str(schedule_id), error=repr(error))
+
+    def _submit(self, schedule_id: uuid.UUID) -> None:
+        with self._database.write() as session:
+            run = submit_due(session, self._settings, schedule_id, schedules.clock(session))
+        if run is None:
+            return
+        queue.ring(self._settings, run.ring)
+        said = {"schedule": str(schedule_id), "due_at": run.due_at.isoformat()}
+        if run.error is None:
+            _log.info("audit submitted", audit=str(run.audit_id), **said)
+        else:
+            _log.warning("audit refused", error=run.error["message"], **said)
+
+
+def main() -> None:
+    """Look every second until told to stop."""
+    settings = Settings()
+    database = Database(settings.url)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    scheduler = Scheduler(settings, database)
+    while not stop.is_set():
+        try:
+            scheduler.look()
+        except SQLAlchemyError as error:
+            _log.warning("the scheduler could not work", error=str(error))
+        stop.wait(LOOK_S)
+    database.dispose()
+
+
+if __name__ == "__main__":
+    main()
