@@ -43,7 +43,7 @@ _SHORT_S = 0.05
 
 @dataclass(frozen=True)
 class Task:
-    """What one block shall do. ``points`` share runtime and threads; ``left_s`` is what remains of their budget."""
+    """What one block shall do. ``points`` differ in batch and boundary; ``left_s`` is what remains of their budget."""
 
     entries: tuple[Entry, ...]
     points: tuple[OperatingPoint, ...]
@@ -105,7 +105,7 @@ def _load(task: Task, rng: np.random.Generator, send: Send) -> tuple[list[_Slot]
         (entry, index): refusal
         for entry, slot in slots.items()
         for index, point in enumerate(task.points)
-        if (refusal := slot.runner.refusal(point.batch))
+        if (refusal := slot.runner.refusal(point))
     }
     refused = {entry for entry, _ in refusals}
     twice = next((entry for entry in range(len(task.entries)) if entry not in refused), 0)
@@ -119,8 +119,7 @@ def _load(task: Task, rng: np.random.Generator, send: Send) -> tuple[list[_Slot]
 def _load_one(task: Task, entry: int, send: Send) -> _Slot:
     send({"doing": "loading", "entry": entry})
     start = time.perf_counter()
-    point = task.points[0]
-    runner = runners.load(task.entries[entry], point.runtime, point.threads)
+    runner = runners.load(task.entries[entry], task.points[0])
     return _Slot(entry, runner, (time.perf_counter() - start) * 1e3)
 
 
@@ -133,7 +132,7 @@ class _Point:
         self._task = task
         self._point = task.points[index]
         self._steal = steal
-        self._clock = clock.Clock(self._point.threads)
+        self._clock = clock.Clock(self._point.threads, on_device=self._point.boundary == "device")
         self._refused = {entry: reason for (entry, at), reason in refusals.items() if at == index}
         self.slots = [slot for slot in slots if slot.entry not in self._refused]
         self._calls: list[Call] = []
@@ -152,7 +151,7 @@ class _Point:
         started = time.perf_counter()
         for slot in self.slots:
             send({"doing": "running", "entry": slot.entry})
-            call = slot.runner.call(self._point.batch, self._task.seed)
+            call = slot.runner.call(self._point, self._task.seed)
             self._first_ms.append(self._clock.timed(call).wall_ns / 1e6)
             self._calls.append(call)
         times: list[list[int]] = [[] for _ in self._calls]

@@ -1,7 +1,7 @@
-"""A group: the operating points of one runtime and thread count, measured together in the same blocks.
+"""A group: the operating points that share loaded models, measured together in the same blocks.
 
-Loading is paid once for all batches of a group. Runtimes and thread counts get processes of their own, because the
-thread pools of one would stay alive, and sometimes spin, beside the other.
+Loading is paid once for all batches and boundaries of a group. Runtimes, thread counts and all else get processes of
+their own, because the thread pools of one would stay alive, and sometimes spin, beside the other.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Group:
     failures: list[dict[str, Any]] = field(default_factory=list)
     excluded: list[dict[str, str]] = field(default_factory=list)
     refused: dict[int, list[dict[str, str]]] = field(default_factory=dict)
+    alone: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each listing showed alone, by reference (``alone.survey``)."""
     stopped: str | None = None
     reason: str | None = None
     _started: int = 0

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.engine.latency import analysis, machine, runners
+from workers.engine.latency import alone, analysis, framework, machine, runners
 from workers.engine.latency.group import Group
-from workers.engine.latency.points import BOUNDARY, Entry, OperatingPoint
+from workers.engine.latency.points import Entry, OperatingPoint
 from workers.engine.protocol import SubjectError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from workers.engine.protocol import Progress
 
@@ -46,16 +47,13 @@ class Session:
         }
 
     def _point_json(self, point: OperatingPoint) -> dict[str, Any]:
-        group = next(group for group in self.groups if point in group.points)
-        index = group.points.index(point)
-        result = group.results()[index]
-        value: dict[str, Any] = {
-            "runtime": point.runtime,
-            "batch": point.batch,
-            "device": point.device,
-            "threads": point.threads,
-            "boundary": BOUNDARY,
-            "settings": runners.ONNXRUNTIME_SETTINGS if point.runtime == "onnxruntime" else runners.TORCH_SETTINGS,
+        group, index, result = self._of(point)
+        value: dict[str, Any] = point.to_json() | {
+            "settings": {
+                entry.runtime(point): group.alone[entry.ref]["settings"]
+                for entry in group.entries
+                if entry.ref in group.alone
+            },
             "entries": [],
             "pairs": [],
             "control": None,
@@ -70,17 +68,27 @@ class Session:
             "excluded": [*group.excluded, *group.refused.get(index, [])],
             "failures": group.failures,
         }
-        return value if result is None else value | self._figures(group, result)
+        return value if result is None else value | self._figures(point, group, result)
 
-    def _figures(self, group: Group, result: analysis.PointResult) -> dict[str, Any]:
+    def _of(self, point: OperatingPoint) -> tuple[Group, int, analysis.PointResult | None]:
+        """Return a point's group, its place there, and what was measured at it."""
+        group = next(group for group in self.groups if point in group.points)
+        index = group.points.index(point)
+        return group, index, group.results()[index]
+
+    def _figures(self, point: OperatingPoint, group: Group, result: analysis.PointResult) -> dict[str, Any]:
         blocks = result.blocks
-        refs = [group.entries[entry].ref for entry in blocks[0].slots]
+        refs = _refs(group, result)
         control = result.control
         return {
             "entries": [
-                analysis.entry_json(ref, slot, blocks) for slot, ref in enumerate(refs[: len(refs) - blocks[0].control])
+                _entry_json(group.entries[blocks[0].slots[slot]], slot, point, group, blocks)
+                for slot in range(len(refs) - blocks[0].control)
             ],
-            "pairs": [analysis.pair_json(item, refs, self.margin) for item in result.pairs],
+            "pairs": [
+                analysis.pair_json(item, refs, self.margin) | {"framework": self._framework(point, item, refs)}
+                for item in result.pairs
+            ],
             "control": {
                 "ref": refs[control.a],
                 "ratio": control.wall.ratio,
@@ -94,6 +102,24 @@ class Session:
             "warmup_agreed": float(np.mean([block.warmup_agreed for block in blocks])),
             "void": result.void(self.margin),
         }
+
+    def _framework(self, point: OperatingPoint, native: analysis.Pair, refs: Sequence[str]) -> dict[str, Any] | None:
+        """Compare a pair on its native runtimes with the same pair on the first runtime that both share, if any."""
+        if point.runtime != "native":
+            return None
+        wanted = (refs[native.a], refs[native.b])
+        for other in self.points:
+            group, _, result = self._of(other)
+            if other == point or other.on("native") != point or result is None:
+                continue
+            names = _refs(group, result)
+            found = next((item for item in result.pairs if (names[item.a], names[item.b]) == wanted), None)
+            if found is not None:
+                mine = self._of(point)[2]
+                here = framework.log_ratios(mine.blocks if mine else [], native.a, native.b)
+                there = framework.log_ratios(result.blocks, found.a, found.b)
+                return {"common": other.runtime} | framework.compare(here, there)
+        return None
 
     def write_samples(self, path: Path) -> None:
         """Write every timed iteration as a compressed npz, one row each, voided attempts included.
@@ -111,6 +137,27 @@ class Session:
                 _append(columns, refs, number, blocks[group.points.index(point)], [item.ref for item in group.entries])
         arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
         np.savez_compressed(path, refs=np.array(refs, dtype=np.str_), **arrays)
+
+
+def _refs(group: Group, result: analysis.PointResult) -> list[str]:
+    """Return the reference behind each slot of a point's blocks."""
+    return [group.entries[entry].ref for entry in result.blocks[0].slots]
+
+
+def _entry_json(
+    entry: Entry, slot: int, point: OperatingPoint, group: Group, blocks: Sequence[analysis.PointBlock]
+) -> dict[str, Any]:
+    """Return one listing's figures at a point: of the blocks, and of its run alone."""
+    timed = analysis.entry_json(entry.ref, slot, blocks)
+    runtime = entry.runtime(point)
+    mine = group.alone[entry.ref]
+    return timed | {
+        "runtime": runtime,
+        "input_type": mine["input_type"],
+        "freed_batch": runtime == "onnxruntime" and mine["fixed_batch"] not in {None, point.batch},
+        "throughput": 1e3 * point.batch / timed["median_ms"],
+        **mine["points"][group.points.index(point)],
+    }
 
 
 def _append(
@@ -153,6 +200,7 @@ def measure(
     seed: int,
     progress: Progress,
     stall_s: float | None = None,
+    scratch: Path | None = None,
 ) -> Session:
     """Measure every entry at every point within ``budget_s`` seconds of wall time.
 
@@ -160,19 +208,45 @@ def measure(
     under a third of it, or when the budget is spent; a group whose control moved is measured once more if time is
     left. A listing that breaks its process is left out while at least two others stand, a block that breaks later is
     recorded. A process silent for ``stall_s`` (default: the budget, at least 30 s) is killed. One block of each
-    group always runs, even when it alone takes longer than the budget.
+    group always runs, even when it alone takes longer than the budget. First each listing runs alone
+    (``alone.survey``), within the budget too, but for the time that compiling takes. What is made on the way (compiled
+    code, rewritten graphs) lies under ``scratch`` and is removed.
 
     Importing the runtimes, once, is not part of the budget; what the entries' modules need besides (timm, keras) is
     best imported by the caller too. The calling process must be single threaded, with no model run on more than one
     thread: blocks are forked from it.
     Raises UsageError for a request that cannot be measured, SubjectError when nothing at all could be.
     """
-    groups = _groups(entries, points, budget_s=budget_s, margin=margin, seed=seed)
+    _check(entries, points, budget_s=budget_s, margin=margin)
+    points = _distinct(points, entries)
+    groups = _groups(entries, points, margin=margin, seed=seed)
     for group in groups:
         if group.stopped is None:
-            runners.preload(group.points[0].runtime)
+            runners.preload(entry.runtime(group.points[0]) for entry in group.entries)
     before, started = machine.load(), time.monotonic()
     stall = max(_LEAST_STALL_S, budget_s) if stall_s is None else stall_s
+    with tempfile.TemporaryDirectory(dir=scratch) as work:
+        started += _survey(groups, Path(work), stall_s=stall, progress=progress)
+        _run_blocks(groups, started, budget_s=budget_s, stall_s=stall, progress=progress)
+    if not any(group.blocks for group in groups):
+        raise SubjectError("latency-failed", _nothing(groups))
+    facts = machine.describe() | {"load_before": before, "load_after": machine.load()}
+    progress(max(1, int(budget_s)), max(1, int(budget_s)), "latency measured")
+    return Session(points, groups, margin, budget_s, seed, time.monotonic() - started, facts)
+
+
+def _survey(groups: list[Group], work: Path, *, stall_s: float, progress: Progress) -> float:
+    """Run every listing alone, in each group that it belongs to; return the seconds of compiling."""
+    compiling = 0.0
+    for number, group in enumerate(groups):
+        if group.stopped is None:
+            progress(0, len(groups), f"latency on {group.points[0].runtime}: each model alone")
+            compiling += alone.survey(group, work / str(number), stall_s=stall_s)
+    return compiling
+
+
+def _run_blocks(groups: list[Group], started: float, *, budget_s: float, stall_s: float, progress: Progress) -> None:
+    """Run blocks of all groups in turn until each has stopped; ``started`` (monotonic, s) is when the budget began."""
     while open_groups := [group for group in groups if group.stopped is None]:
         group = min(open_groups, key=lambda item: item.spent_s)
         left = (started + budget_s - time.monotonic()) / len(open_groups)
@@ -181,40 +255,45 @@ def measure(
             continue
         done = min(int(time.monotonic() - started), int(budget_s))
         progress(done, max(1, int(budget_s)), f"latency on {group.points[0].runtime}: block {len(group.blocks) + 1}")
-        group.run_block(left_s=max(left, 0.0), budget_s=budget_s, stall_s=stall)
+        group.run_block(left_s=max(left, 0.0), budget_s=budget_s, stall_s=stall_s)
         rest = (started + budget_s - time.monotonic()) / len(open_groups)
         if group.stopped in {"decided", "precise"} and group.attempt == 1 and group.void() and group.affords(rest):
             group.rerun()
-    if not any(group.blocks for group in groups):
-        raise SubjectError("latency-failed", _nothing(groups))
-    facts = machine.describe() | {"load_before": before, "load_after": machine.load()}
-    progress(max(1, int(budget_s)), max(1, int(budget_s)), "latency measured")
-    return Session(points, groups, margin, budget_s, seed, time.monotonic() - started, facts)
 
 
-def _groups(
-    entries: list[Entry], points: list[OperatingPoint], *, budget_s: float, margin: float, seed: int
-) -> list[Group]:
-    """Check the request and sort its points into groups."""
+def _check(entries: list[Entry], points: list[OperatingPoint], *, budget_s: float, margin: float) -> None:
+    """Refuse a request that cannot be measured; raises UsageError."""
     if not entries or not points:
         raise UsageError("nothing-to-measure", "A latency session needs at least one listing and one operating point.")
     if not (budget_s > 0 and margin > 0):
         raise UsageError(
             "bad-latency-budget", f"Budget {budget_s:g} s and margin {margin:g} must both be greater than zero."
         )
-    grouped: dict[tuple[str, int], Group] = {}
     for point in points:
         point.check()
-        key = (point.runtime, point.threads)
-        if key not in grouped:
-            able = [entry for entry in entries if entry.runs_on(point.runtime)]
-            grouped[key] = Group(able, [], margin, seed)
-        if point not in grouped[key].points:
-            grouped[key].points.append(point)
-    for (runtime, _), group in grouped.items():
+
+
+def _distinct(points: list[OperatingPoint], entries: list[Entry]) -> list[OperatingPoint]:
+    """Return the points once each; less a native one where every listing's own runtime is another point's."""
+    kept = list(dict.fromkeys(points))
+    for point in list(kept):
+        runtimes = {entry.runtime(point) for entry in entries}
+        if point.runtime == "native" and len(runtimes) == 1 and point.on(*runtimes) in kept:
+            kept.remove(point)
+    return kept
+
+
+def _groups(entries: list[Entry], points: list[OperatingPoint], *, margin: float, seed: int) -> list[Group]:
+    """Sort points into groups."""
+    grouped: dict[OperatingPoint, Group] = {}
+    for point in points:
+        if point.process not in grouped:
+            grouped[point.process] = Group([item for item in entries if item.runs_at(point)], [], margin, seed)
+        grouped[point.process].points.append(point)
+    for shared, group in grouped.items():
         if len(group.entries) < min(2, len(entries)):
-            names = ", ".join(entry.ref for entry in entries if not entry.runs_on(runtime))
-            group.stop("not_measured", f"fewer than two listings run on {runtime}; {names} cannot")
+            names = ", ".join(entry.ref for entry in entries if not entry.runs_at(shared))
+            group.stop("not_measured", f"fewer than two listings run on {shared.runtime}; {names} cannot")
     return list(grouped.values())
 
 

@@ -54,7 +54,7 @@ def test_a_listing_and_a_longer_one_and_itself(chain: Chain, tmp_path: Path) -> 
     assert point["stopped"] in {"decided", "precise", "budget"}
     assert point["blocks"] >= 3
     assert point["warmup_iterations"] >= 2
-    assert point["boundary"] == "host to host"
+    assert point["boundary"] == "host"
     for entry in point["entries"]:
         assert 0 < entry["median_ms"] < 100
         assert entry["load_ms"] > 0
@@ -162,15 +162,15 @@ def test_a_block_that_breaks_later_is_recorded_and_the_others_are_kept(
     loads = tmp_path / "loads"  # a file, because each block loads in a process of its own
     loads.touch()
 
-    def break_the_fourth_time(entry: Entry, runtime: str, threads: int) -> Any:
+    def break_the_fifth_time(entry: Entry, point: OperatingPoint) -> Any:
         if entry.ref == "b":
-            if loads.stat().st_size >= 3:
+            if loads.stat().st_size >= 4:  # alone and in three blocks
                 aborting()
             with loads.open("a") as file:
                 file.write("b")
-        return load(entry, runtime, threads)
+        return load(entry, point)
 
-    monkeypatch.setattr(runners, "load", break_the_fourth_time)
+    monkeypatch.setattr(runners, "load", break_the_fifth_time)
     entries = [onnx_entry("a", chain(40)), onnx_entry("b", chain(40))]
     (point,) = run(entries, budget_s=120.0, margin=0.0001).to_json()["operating_points"]
     assert point["stopped"] == "failed"
@@ -194,8 +194,9 @@ def test_a_runtime_that_too_few_listings_have_is_named_not_measured(chain: Chain
     ("points", "settings"),
     [
         ([], {}),
-        ([OperatingPoint("tensorrt")], {}),  # type: ignore[arg-type]
-        ([OperatingPoint("torch", device="cuda")], {}),
+        ([OperatingPoint("tensorrt")], {}),
+        ([OperatingPoint("torch", device="tpu")], {}),
+        ([OperatingPoint("torch", boundary="everything")], {}),
         ([OperatingPoint("torch", batch=0)], {}),
         ([POINT], {"budget_s": 0.0}),
         ([POINT], {"budget_s": -1.0}),
