@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.db import audits, comparisons, datasets, fingerprints, jobs, listings, predictions
 from app.db.tables import Artifact, Comparison, Job, Measurement
-from app.domain import answer
+from app.domain import answer, latency
 from app.domain.ids import new_id
 from app.domain.plan import Scope, predict_handle, shards
 from app.domain.policies import Dimension
@@ -247,7 +247,7 @@ def _measured(session: Session, job: Job | None) -> Measurement | None:
 def _latency(session: Session, job: Job, comparison: Comparison) -> dict[str, Any]:
     """Return the pair's part of a session; raises AttemptFailedError with the reason when no point has the pair."""
     values = measured(session, job).values
-    block = answer.latency_block(values, comparison.a_ref, comparison.b_ref)
+    block = latency.block(values, comparison.a_ref, comparison.b_ref)
     if block["operating_points"]:
         return block
     reasons = [

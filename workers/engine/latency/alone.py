@@ -47,7 +47,7 @@ def survey(group: Group, work: Path, *, stall_s: float) -> float:
     ``work`` is the session's own folder for this group. A group that is left with too few listings is stopped.
     """
     least = min(2, len(group.entries))
-    compiling = 0.0
+    compiling = _prepare(group, work, stall_s)
     for number, entry in enumerate(list(group.entries)):
         folder = work / str(number)
         folder.mkdir(parents=True)
@@ -65,6 +65,21 @@ def survey(group: Group, work: Path, *, stall_s: float) -> float:
         group.alone[entry.ref] = outcome.result
         compiling += sum(value["compile_ms"] or 0.0 for value in outcome.result["points"]) / 1e3
     return compiling
+
+
+def _prepare(group: Group, work: Path, stall_s: float) -> float:
+    """Do what compiling needs once a machine; return its seconds."""
+    if group.points[0].runtime != "torch-compile":
+        return 0.0
+
+    def body(_: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        from workers.engine.latency.runners.torch_module import precompile_headers
+
+        precompile_headers(work)
+        return {}
+
+    # Should it fail, each listing says why.
+    return process.run_forked(body, stall_s=max(stall_s, COMPILE_S), limit_s=COMPILE_S).seconds
 
 
 def _run(task: _Task, stall_s: float) -> process.Outcome:

@@ -182,13 +182,24 @@ def _check_compiler(device: str) -> None:
 
 
 def _cache_in(work: Path | None) -> None:
-    """Have inductor compile in this process, and keep what it compiles in the entry's own folder."""
+    """Have inductor compile in this process, and keep all that it compiles in the entry's own folder."""
     import torch._inductor.config
 
-    torch._inductor.config.compile_threads = 1  # noqa: SLF001 - no other name for it
+    torch._inductor.config.compile_threads = 1
     if work is not None:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(work / "compiled")
-        os.environ["TRITON_CACHE_DIR"] = str(work / "compiled" / "triton")
+        folder = work / "compiled"
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+        os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
+
+
+def precompile_headers(work: Path) -> None:
+    """Compile a trifle in this process, so that torch's headers are precompiled, which it does once a machine.
+
+    Otherwise the first listing to be compiled would pay for all that follow.
+    """
+    _check_compiler("cpu")
+    _cache_in(work)
+    torch.compile(lambda x: 2 * x + 1, backend=_BACKEND)(torch.ones(64))
 
 
 def _tensors(output: Any) -> list[torch.Tensor]:
