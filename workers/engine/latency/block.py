@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,7 +65,10 @@ class _Slot:
 
 
 def run(task: Task, send: Send) -> dict[str, Any]:
-    """Run the block in this process; the result is JSON (see ``_Point.result`` for the fields of ``points``)."""
+    """Run the block in this process; the result is JSON (see ``_Point.result`` for the fields of ``points``).
+
+    ``start_s`` is what it took to load and to warm up; ``plan`` is ``plan.Plan`` as it was made then.
+    """
     started = time.perf_counter()
     rng = np.random.default_rng((task.seed, task.number))
     slots, refusals = _load(task, rng, send)
@@ -93,7 +96,7 @@ def run(task: Task, send: Send) -> dict[str, Any]:
         share_s = max(task.left_s - (now - started), 0.0) / (len(active) - done)
         planned_s = max(_OVERRUN * count * point.round_s, _SHORT_S)
         point.rotate(count, rng, send, until=now + min(share_s, planned_s))
-    return {"start_s": start_s, "points": [point.result() for point in warmed]}
+    return {"start_s": start_s, "plan": asdict(chosen), "points": [point.result() for point in warmed]}
 
 
 def _load(task: Task, rng: np.random.Generator, send: Send) -> tuple[list[_Slot], dict[tuple[int, int], str]]:

@@ -26,12 +26,8 @@ _LEAST = 2
 
 
 def log_ratios(blocks: Sequence[PointBlock], a: int, b: int) -> Floats:
-    """Each block's median log-ratio of slot ``a`` over slot ``b``."""
-    values = []
-    for block in blocks:
-        times, rounds, _ = block.times((a, b))
-        values.append(statistics.block_ratio(times[rounds, 0], times[rounds, 1]).log_ratio)
-    return np.array(values)
+    """Each block's log-ratio of slot ``a`` over slot ``b``, in wall time."""
+    return np.array([block.ratio(a, b).wall.log_ratio for block in blocks])
 
 
 def compare(native: Floats, common: Floats) -> dict[str, Any]:

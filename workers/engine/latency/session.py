@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,9 @@ class Session:
             "reason": group.reason,
             "excluded": [*group.excluded, *group.refused.get(index, [])],
             "failures": group.failures,
+            "pilot": None if group.pilot is None else asdict(group.pilot),
+            "scatter": asdict(group.scatter()) if group.blocks else None,
+            "seconds": group.spent_s,
         }
         return value if result is None else value | self._figures(point, group, result)
 
@@ -254,7 +257,7 @@ def _run_blocks(groups: list[Group], started: float, *, budget_s: float, stall_s
             group.stop("budget", f"the budget of {budget_s:g} s was spent after {len(group.blocks)} blocks")
             continue
         done = min(int(time.monotonic() - started), int(budget_s))
-        progress(done, max(1, int(budget_s)), f"latency on {group.points[0].runtime}: block {len(group.blocks) + 1}")
+        progress(done, max(1, int(budget_s)), f"latency on {group.points[0].runtime}: {group.forecast()}")
         group.run_block(left_s=max(left, 0.0), budget_s=budget_s, stall_s=stall_s)
         rest = (started + budget_s - time.monotonic()) / len(open_groups)
         if group.stopped in {"decided", "precise"} and group.attempt == 1 and group.void() and group.affords(rest):

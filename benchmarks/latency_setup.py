@@ -1,0 +1,111 @@
+"""Networks that the latency benchmarks time, and the neighbour that keeps a core busy beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torchvision
+
+from workers.engine.graph.export import export_module
+from workers.engine.latency.points import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "digits" / "digits-torch"))
+import models as digits
+
+BURST_S = 0.2
+"""Mean length of the neighbour's bursts of work and of its rests."""
+
+
+def resnet50() -> torch.nn.Module:
+    """ResNet-50 with random weights: some tens of milliseconds."""
+    return torchvision.models.resnet50(weights=None).eval()
+
+
+def mobilenet_v2() -> torch.nn.Module:
+    """MobileNetV2 with random weights: some milliseconds."""
+    return torchvision.models.mobilenet_v2(weights=None).eval()
+
+
+def lenet5() -> torch.nn.Module:
+    """LeNet-5 on digits: less than a millisecond."""
+    module: torch.nn.Module = digits.lenet5().eval()
+    return module
+
+
+SHAPES = {resnet50: (1, 3, 224, 224), mobilenet_v2: (1, 3, 224, 224), lenet5: (1, 1, 32, 32)}
+NETWORKS = {build.__name__: build for build in SHAPES}
+
+
+class Planted(torch.nn.Module):
+    """A network after ``extra`` more convolutions of its input: the same answers' shape, a little slower."""
+
+    def __init__(self, name: str, extra: int) -> None:
+        super().__init__()
+        self.planted = torch.nn.Sequential(*[torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(extra)])
+        self.network = NETWORKS[name]()
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Return the network's logits for the convolved pictures."""
+        found: torch.Tensor = self.network(self.planted(pictures))
+        return found
+
+
+def planted(name: str, extra: int) -> torch.nn.Module:
+    """Return the network with so many more convolutions before it."""
+    return Planted(name, extra).eval() if extra else NETWORKS[name]()
+
+
+def entry(ref: str, name: str, folder: Path, extra: int = 0) -> Entry:
+    """Return a listing that runs on onnxruntime and on torch; its file is made at the first call."""
+    path = folder / f"{name}-{extra}.onnx"
+    shape = SHAPES[NETWORKS[name]]
+    if not path.exists():
+        # In a process of its own: blocks are forked from this one, which must not have run torch's threads.
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            pool.submit(_export, name, extra, shape, path).result()
+    return Entry(ref, path, partial(planted, name, extra), shape)
+
+
+def _export(name: str, extra: int, shape: tuple[int, ...], path: Path) -> None:
+    torch.manual_seed(0)
+    export_module(planted(name, extra), shape, path)
+
+
+@contextlib.contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """Keep the last core busy half of the time, in bursts of random length, from another process."""
+    pid = os.fork()
+    if pid == 0:
+        _work_and_rest()
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _work_and_rest() -> None:
+    """Multiply matrices larger than the second-level cache and sleep, in turns; never returns."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    draw = random.Random(0)  # noqa: S311 - no secret
+    first, second = (np.random.default_rng(seed).standard_normal(1 << 20) for seed in (1, 2))
+    while True:
+        end = time.monotonic() + draw.expovariate(1 / BURST_S)
+        while time.monotonic() < end:
+            first += second
+        time.sleep(draw.expovariate(1 / BURST_S))
