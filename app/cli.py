@@ -51,6 +51,15 @@ ContractFile = Annotated[
 Budget = Annotated[
     str, typer.Option("--budget", help="Time to spend on latency, for each group of models: 60s, 2m.", metavar="TIME")
 ]
+Points = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--point",
+        help="Operating point for latency, e.g. runtime=torch,batch=8,threads=2; repeat for several (docs/latency.md). "
+        "Default: runtime=onnxruntime and runtime=native, batch 1, one thread.",
+        metavar="KEY=VALUE,...",
+    ),
+]
 
 
 @cli.command()
@@ -97,6 +106,7 @@ def compare(
     dimension: Dimensions = None,
     dataset: DatasetName = None,
     policy: PolicyName = "default",
+    point: Points = None,
     budget: Budget = "60s",
     contract_a: ContractFile = None,
     contract_b: ContractFile = None,
@@ -107,7 +117,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two models and say whether they are interchangeable."""
-    _check_diagram(diagram, dimension)
+    arguments.diagram(diagram, dimension)
     request = {
         "a": a,
         "b": b,
@@ -115,6 +125,7 @@ def compare(
         "dataset": dataset,
         "policy": arguments.policy(policy),
         "latency_budget_s": arguments.seconds(budget),
+        "operating_points": arguments.points(point),
         "contracts": {"a": arguments.contract(contract_a), "b": arguments.contract(contract_b)},
     }
     with _service() as service:
@@ -143,6 +154,7 @@ def audit(
     dataset: DatasetName = None,
     policy: PolicyName = "default",
     weights: Annotated[str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")] = "default",
+    point: Points = None,
     budget: Budget = "60s",
     report: Annotated[Path | None, typer.Option("--report", help="Also write the tables to this HTML file.")] = None,
     *,
@@ -159,6 +171,7 @@ def audit(
         "policy": arguments.policy(policy),
         "weights": weights,
         "latency_budget_s": arguments.seconds(budget),
+        "operating_points": arguments.points(point),
     }
     with _service() as service:
         found = service.audit(request)
@@ -344,23 +357,6 @@ def _service() -> InProcess:
     from app.settings import Settings
 
     return InProcess(Settings())
-
-
-def _check_diagram(path: Path | None, dimensions: Sequence[Dimension] | None) -> None:
-    """Refuse, before any work, what could not be drawn or written."""
-    if path is None:
-        return
-    from app.diagram import ENDINGS
-
-    if path.suffix.lower() not in ENDINGS:
-        raise typer.BadParameter(f"{path} ends in neither {' nor '.join(ENDINGS)}; the ending says what to write.")
-    if dimensions and Dimension.ARCHITECTURE not in dimensions:
-        raise typer.BadParameter("--diagram draws architectures; add --dimension architecture.")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise typer.BadParameter(f"the folder of {path} does not exist; make it first.")
-    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise typer.BadParameter(f"{path} cannot be written; choose another file.")
 
 
 def _show(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequence[str]) -> None:

@@ -26,13 +26,14 @@ from latency_setup import NETWORKS, busy_neighbour, entry
 from rich.console import Console
 from rich.table import Table
 
+from app.domain import latency
 from app.domain.answer import latency_block
 from app.domain.policies import Policy
-from app.domain.verdicts import judge_latency
 from workers.engine.latency import runners
-from workers.engine.latency.points import RUNTIMES, Entry, OperatingPoint
+from workers.engine.latency.points import Entry, OperatingPoint
 from workers.engine.latency.session import measure
 
+RUNTIMES = ("onnxruntime", "torch")
 POLICY = Policy("default")
 OURS, MEAN, DURATION = "zooaudit", "sequential mean (timm)", "sequential mean (onnxruntime_perf_test)"
 
@@ -69,7 +70,7 @@ def judged(first: Entry, second: Entry, runtime: str, *, budget_s: float, seed: 
         seed=seed,
         progress=lambda *_: None,
     )
-    block = judge_latency(latency_block(session.to_json(), first.ref, second.ref), POLICY)
+    block = latency.judge(latency_block(session.to_json(), first.ref, second.ref), POLICY)
     (point,) = block["operating_points"]
     interval = "-" if point["ci95"] is None else " … ".join(f"{end:.4f}" for end in point["ci95"])
     described = (
@@ -143,8 +144,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=60.0, help="seconds for a session")
     parser.add_argument("--idle", action="store_true", help="without the busy neighbour")
     options = parser.parse_args()
-    for runtime in RUNTIMES:
-        runners.preload(runtime)
+    runners.preload(RUNTIMES)
     cases = [(name, runtime) for name in options.network or NETWORKS for runtime in options.runtime or RUNTIMES]
     found = {case: {way: Record() for way in (OURS, MEAN, DURATION)} for case in cases}
     with tempfile.TemporaryDirectory() as folder:

@@ -81,8 +81,8 @@ def _undecided(point: dict[str, Any]) -> str:
         blocks = point.get("blocks") or 0
         return f"{blocks} block{'s' * (blocks != 1)} give no interval{stopped}; measure longer"
     needed = point.get("blocks_needed")
-    more = f"about {needed:,} blocks would decide" if needed else "more blocks would not be known to decide"
-    return f"the interval crosses the margin of {100 * point['margin']:g} % after {point['blocks']} blocks{stopped}; {more}"
+    more = f"; about {needed:,} blocks would decide" if needed else ""
+    return f"the interval crosses the margin of {100 * point['margin']:g} %{stopped}{more}"
 
 
 def findings(judged: dict[str, Any], policy: Policy, asked: Collection[Dimension]) -> list[Finding]:
@@ -124,7 +124,8 @@ def _finding(
     return Finding(
         Dimension.LATENCY,
         metric,
-        *values,
+        values[0],
+        values[1],
         None if ratio is None else ratio - 1,
         None if interval is None else (interval[0] - 1, interval[1] - 1),
         judged["margin"],
@@ -141,12 +142,12 @@ def _changing(points: Sequence[dict[str, Any]]) -> list[Finding]:
     }
     if not any(changing.values()):
         return []
-    values = [float(bool(changing[side])) for side in ("a", "b")]
     return [
         Finding(
             Dimension.LATENCY,
             "output changes",
-            *values,
+            float(bool(changing["a"])),
+            float(bool(changing["b"])),
             None,
             None,
             None,

@@ -3,8 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain import plan
-from app.domain.answer import latency_block
+from app.domain import latency, plan
 from app.domain.ids import new_id
 from app.domain.policies import POLICIES, Dimension
 from app.domain.states import FINAL, TRANSITIONS, State
@@ -73,7 +72,7 @@ def test_a_pair_is_cut_out_of_a_latency_session():
         "pairs": [pair],
     }
     second = {"runtime": "onnxruntime", "entries": [{"ref": "x", "median_ms": 2}], "pairs": []}
-    block = latency_block({"operating_points": [first, second], "machine": {"cpu": "c"}}, "x", "y")
+    block = latency.block({"operating_points": [first, second], "machine": {"cpu": "c"}}, "x", "y")
     (point,) = block["operating_points"]
     assert (point["runtime"], point["ratio"], point["a"]["median_ms"], point["b"]["median_ms"]) == ("torch", 2.0, 2, 1)
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from workers.engine.latency import alone, analysis, framework, machine, runners
 from workers.engine.latency.group import Group
-from workers.engine.latency.points import Entry, OperatingPoint
 from workers.engine.protocol import SubjectError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from workers.engine.latency.points import Entry, OperatingPoint
     from workers.engine.protocol import Progress
 
 _LEAST_STALL_S = 30.0

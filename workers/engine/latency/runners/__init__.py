@@ -57,7 +57,7 @@ def preload(runtimes: Iterable[str]) -> None:
     if "onnxruntime" in wanted:
         import onnxruntime  # noqa: F401
     if {"torch", "torch-compile"} & wanted:
-        import torch  # noqa: F401
+        import torch
     if "torch-compile" in wanted:
         # Its pool of compiling processes would be started by the import, and does not survive a fork.
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"

@@ -183,9 +183,9 @@ def _check_compiler(device: str) -> None:
 
 def _cache_in(work: Path | None) -> None:
     """Have inductor compile in this process, and keep all that it compiles in the entry's own folder."""
-    import torch._inductor.config
+    from torch._inductor import config
 
-    torch._inductor.config.compile_threads = 1
+    config.compile_threads = 1
     if work is not None:
         folder = work / "compiled"
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
