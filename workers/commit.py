@@ -250,14 +250,7 @@ def _latency(session: Session, job: Job, comparison: Comparison) -> dict[str, An
     block = latency.block(values, comparison.a_ref, comparison.b_ref)
     if block["operating_points"]:
         return block
-    reasons = [
-        f"{item['ref']}: {item['reason']}"
-        for point in values["operating_points"]
-        for item in point["excluded"]
-        if item["ref"] in {comparison.a_ref, comparison.b_ref}
-    ]
-    reasons += [point["reason"] for point in values["operating_points"] if point["reason"]]
-    said = "; ".join(dict.fromkeys(reasons)) or "no operating point took both"
+    said = "; ".join(dict.fromkeys(each["reason"] for each in block["not_measured"]))
     raise AttemptFailedError(
         FailureClass.SUBJECT,
         "latency-not-measured",

@@ -17,17 +17,28 @@ _PLACES = {"same": Place.INSIDE, "a_faster": Place.OUTSIDE, "b_faster": Place.OU
 
 
 def block(session: dict[str, Any], a_ref: str, b_ref: str) -> dict[str, Any]:
-    """Cut one pair out of a latency session's JSON. Operating points that lack one of the two are left out."""
-    points = []
+    """Cut one pair out of a latency session's JSON.
+
+    Operating points that lack one of the two stand under ``not_measured``, each with the reason.
+    """
+    points, missing = [], []
     for point in session["operating_points"]:
         entries = {entry["ref"]: entry for entry in point["entries"]}
         pair = next((pair for pair in point["pairs"] if (pair["a"], pair["b"]) == (a_ref, b_ref)), None)
         if pair is None:
+            missing.append({"operating_point": words(point), "reason": _missing(point, a_ref, b_ref)})
             continue
         shared = {key: value for key, value in point.items() if key not in {"entries", "pairs"}}
         ratio = {key: value for key, value in pair.items() if key not in {"a", "b"}}
         points.append({**shared, **ratio, "a": entries[a_ref], "b": entries[b_ref]})
-    return {"operating_points": points, "machine": session["machine"]}
+    return {"operating_points": points, "not_measured": missing, "machine": session["machine"]}
+
+
+def _missing(point: dict[str, Any], *refs: str) -> str:
+    """Say why a point has not both of these listings."""
+    reasons = [f"{item['ref']}: {item['reason']}" for item in point["excluded"] if item["ref"] in refs]
+    reasons += [point["reason"]] if point["reason"] else []
+    return "; ".join(dict.fromkeys(reasons)) or "no block took both"
 
 
 def judge(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
@@ -103,14 +114,22 @@ def findings(judged: dict[str, Any], policy: Policy, asked: Collection[Dimension
     return found + _changing(judged["operating_points"])
 
 
+_DEFAULTS = {"precision": "float32", "layout": "channels_first", "graph_optimization": "all", "boundary": "host"}
+
+
 def words(point: dict[str, Any]) -> str:
-    """Return an operating point in one line: what is not the default is named."""
-    parts = [f"{point['runtime']} {point['device']} batch {point['batch']} threads {point['threads']}"]
-    defaults = {"precision": "float32", "layout": "channels_first", "graph_optimization": "all", "boundary": "host"}
-    for name, default in defaults.items():
-        if point.get(name) not in {None, default}:
-            parts.append(f"optimization {point[name]}" if name == "graph_optimization" else point[name])
-    return " ".join(parts)
+    """Return an operating point in one line."""
+    plain = f"{point['runtime']} {point['device']} batch {point['batch']} threads {point['threads']}"
+    return " ".join([plain, *special(point)])
+
+
+def special(point: dict[str, Any]) -> list[str]:
+    """Return what of an operating point is not the default, in words."""
+    return [
+        f"optimization {point[name]}" if name == "graph_optimization" else str(point[name])
+        for name, default in _DEFAULTS.items()
+        if point.get(name) not in {None, default}
+    ]
 
 
 def _finding(
