@@ -27,6 +27,7 @@ class Group:
     """The state of one group while its session runs.
 
     ``plan`` was made in the last block that ran, ``pilot`` in the first one: blocks still to run, that one included.
+    ``apart`` says why each copy has a process of its own; None where all share one.
     """
 
     entries: list[Entry]
@@ -44,6 +45,7 @@ class Group:
     """What each listing showed alone, by reference (``alone.survey``)."""
     stopped: str | None = None
     reason: str | None = None
+    apart: str | None = None
     plan: Plan | None = None
     pilot: Plan | None = None
     _started: int = 0
@@ -74,6 +76,7 @@ class Group:
             done=len(self.blocks),
             scatter=self.scatter(),
             margin=self.margin,
+            apart=self.apart is not None,
         )
         limit = _GRACE_FACTOR * (max(self._longest_s, left_s) if self.blocks else budget_s + stall_s) + _GRACE_S
         outcome = process.run_forked(lambda send: block.run(task, send), stall_s=stall_s, limit_s=limit)
@@ -111,14 +114,17 @@ class Group:
             self.stop("decided" if set(settled) == {"decided"} else "precise")
 
     def _failed(self, outcome: process.Outcome) -> None:
-        """Leave out the listing that broke a first block; otherwise note the failure and go on with what stands."""
+        """Note a failure; go on with each copy in a process of its own, or without the listing that broke there too."""
         entry = outcome.stage.get("entry")
         doing = outcome.stage.get("doing", "starting")
         ref = None if entry is None else self.entries[entry].ref
         reason = f"{ref or 'a block'} broke while {doing}: {outcome.reason}"
         self.failures.append({"block": self._started - 1, "ref": ref, "reason": reason})
         self._row += 1
-        if entry is not None and ref is not None and not self.blocks and not self.voided:
+        if not self.blocks and not self.voided and self.apart is None:
+            # Every listing has run alone: what breaks now may be what they do to each other.
+            self.apart = reason
+        elif entry is not None and ref is not None and not self.blocks and not self.voided:
             self.excluded.append({"ref": ref, "reason": reason})
             least = min(2, len(self.entries))
             del self.entries[entry]

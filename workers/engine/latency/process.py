@@ -64,7 +64,7 @@ def run_forked(body: Callable[[Callable[[Message], None]], Message], *, stall_s:
         status = os.waitpid(pid, 0)[1]
     outcome.seconds = time.monotonic() - started
     if outcome.result is None and outcome.reason is None:
-        outcome.reason = _death(status)
+        outcome.reason = death(status)
     return outcome
 
 
@@ -78,7 +78,7 @@ def _child(body: Callable[[Callable[[Message], None]], Message], writing: int) -
 
     code = 1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDONLY)
@@ -127,7 +127,12 @@ def _listen(reading: int, outcome: Outcome, started: float, *, stall_s: float, l
                 outcome.stage |= message
 
 
-def _death(status: int) -> str:
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def death(status: int) -> str:
     """Say how a process with this wait status ended."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)

@@ -67,6 +67,7 @@ class Session:
             "reason": group.reason,
             "excluded": [*group.excluded, *group.refused.get(index, [])],
             "failures": group.failures,
+            "apart": group.apart,
             "pilot": None if group.pilot is None else asdict(group.pilot),
             "scatter": asdict(group.scatter()) if group.blocks else None,
             "seconds": group.spent_s,
