@@ -80,17 +80,18 @@ def _number(word: str) -> int | str:
 
 
 def read(value: Mapping[str, Any]) -> OperatingPoint:
-    """Read one operating point; fields that are left out have their defaults. Raises InvalidPointError."""
-    for name, word in value.items():
+    """Read one operating point; fields that are left out, or None, have their defaults. Raises InvalidPointError."""
+    given = {name: word for name, word in value.items() if word is not None}
+    for name, word in given.items():
         if name not in _NAMES:
             raise InvalidPointError(f"An operating point has no {name!r}{_near(name, _NAMES)}")
         if name in _NUMBERS:
             _check_number(name, word)
         elif word not in _WORDS[name]:
             raise InvalidPointError(f"There is no {name} {word!r}{_near(str(word), _WORDS[name])}")
-    if "runtime" not in value:
+    if "runtime" not in given:
         raise InvalidPointError(f"An operating point needs a runtime: {', '.join(_WORDS['runtime'])}.")
-    point = OperatingPoint(**value)
+    point = OperatingPoint(**given)
     _check_sense(point)
     return point
 
