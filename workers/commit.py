@@ -247,7 +247,7 @@ def _measured(session: Session, job: Job | None) -> Measurement | None:
 def _latency(session: Session, job: Job, comparison: Comparison) -> dict[str, Any]:
     """Return the pair's part of a session; raises AttemptFailedError with the reason when no point has the pair."""
     values = measured(session, job).values
-    block = latency.block(values, comparison.a_ref, comparison.b_ref)
+    block = latency.latency_block(values, comparison.a_ref, comparison.b_ref)
     if block["operating_points"]:
         return block
     said = "; ".join(dict.fromkeys(each["reason"] for each in block["not_measured"]))

@@ -90,7 +90,7 @@ def build(
     blocks: dict[str, Any] = {
         Dimension.ARCHITECTURE: measured.get("architecture"),
         Dimension.ACCURACY: judge_accuracy(measured["accuracy"], policy) if measured.get("accuracy") else None,
-        Dimension.LATENCY: latency.judge(measured["latency"], policy) if measured.get("latency") else None,
+        Dimension.LATENCY: latency.judge_latency(measured["latency"], policy) if measured.get("latency") else None,
         "interface": interface(a.interface(), b.interface()),
         "contract": contracts.compare(a.contract, b.contract),
     }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PLACES = {"same": Place.INSIDE, "a_faster": Place.OUTSIDE, "b_faster": Place.OUTSIDE}
 
 
-def block(session: dict[str, Any], a_ref: str, b_ref: str) -> dict[str, Any]:
+def latency_block(session: dict[str, Any], a_ref: str, b_ref: str) -> dict[str, Any]:
     """Cut one pair out of a latency session's JSON.
 
     Operating points that lack one of the two stand under ``not_measured``, each with the reason.
@@ -41,7 +41,7 @@ def _missing(point: dict[str, Any], *refs: str) -> str:
     return "; ".join(dict.fromkeys(reasons)) or "no block took both"
 
 
-def judge(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
+def judge_latency(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
     """Add ``verdict`` and ``margin`` to every operating point and framework of a measured block, and the joint verdict.
 
     ``undecided`` says in a sentence what keeps a point from a verdict, None where it has one.

@@ -72,7 +72,7 @@ def test_a_pair_is_cut_out_of_a_latency_session():
         "pairs": [pair],
     }
     second = {"runtime": "onnxruntime", "entries": [{"ref": "x", "median_ms": 2}], "pairs": []}
-    block = latency.block({"operating_points": [first, second], "machine": {"cpu": "c"}}, "x", "y")
+    block = latency.latency_block({"operating_points": [first, second], "machine": {"cpu": "c"}}, "x", "y")
     (point,) = block["operating_points"]
     assert (point["runtime"], point["ratio"], point["a"]["median_ms"], point["b"]["median_ms"]) == ("torch", 2.0, 2, 1)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from workers.engine.protocol import SubjectError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
@@ -51,7 +51,7 @@ class Runner(Protocol):
         """Return the most device memory in use since the entry was loaded, None on the CPU or where nobody says."""
 
 
-def preload(runtimes: Iterable[str]) -> None:
+def preload(*runtimes: str) -> None:
     """Import runtimes without running anything, so that every process forked afterwards has them at once."""
     wanted = set(runtimes)
     if "onnxruntime" in wanted:
