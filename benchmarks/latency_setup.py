@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torchvision
 
+from app.domain.latency import judge_latency, latency_block
 from workers.engine.graph.export import export_module
 from workers.engine.latency.points import Entry, OperatingPoint
 from workers.engine.latency.session import measure
@@ -25,8 +26,7 @@ from workers.engine.latency.session import measure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from app.domain.latency import judge_latency, latency_block
-from app.domain.policies import Policy
+    from app.domain.policies import Policy
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "digits" / "digits-torch"))
 import models as digits
