@@ -124,7 +124,7 @@ class OnnxRuntimeRunner:
             return from_picture
         values = inputs.random_input((point.batch, *self._entry.input_shape[1:]), self.input_type, seed)
         if point.boundary == "device":
-            return _OnDevice(session, self._input.name, values, self._stream)
+            return _OnDevice(session, self._input.name, values, self._stream, point.device)
         feed = {self._input.name: values}
         return lambda: session.run(None, feed)
 
@@ -170,14 +170,14 @@ def _stream() -> Any:
 class _OnDevice:
     """A run with input and outputs in device memory, timed by events on the session's own stream."""
 
-    def __init__(self, session: Any, name: str, values: npt.NDArray[Any], stream: Any) -> None:
+    def __init__(self, session: Any, name: str, values: npt.NDArray[Any], stream: Any, device: str) -> None:
         import torch
 
         self._session, self._stream = session, stream
         self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, "cuda", 0))
+        self._binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, device, 0))
         for output in session.get_outputs():
-            self._binding.bind_output(output.name, "cuda", 0)
+            self._binding.bind_output(output.name, device, 0)
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
 
     def __call__(self) -> Any:
