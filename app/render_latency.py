@@ -73,7 +73,7 @@ def _ratio(value: dict[str, Any]) -> str:
 
 def _told(point: dict[str, Any]) -> list[Text]:
     """Return what a point's row has no room for, one line each."""
-    name = f"{_runtime(point)}, batch {point['batch']}"
+    name = ", ".join([_runtime(point), f"batch {point['batch']}", *special(point)])
     lines = []
     if point.get("undecided"):
         lines.append(_line(name, f"inconclusive: {point['undecided']}", style="yellow"))
@@ -126,7 +126,7 @@ def _costs(point: dict[str, Any]) -> str:
 
 
 def _time(ms: float) -> str:
-    return f"{ms / 1e3:.1f} s" if ms >= _LONG_MS else f"{ms:#.3g} ms"
+    return f"{ms / 1e3:.1f} s" if ms >= _LONG_MS else f"{milliseconds(ms)} ms"
 
 
 def _line(name: str, said: str, *, style: str = "dim") -> Text:

@@ -37,8 +37,7 @@ def latency_block(session: dict[str, Any], a_ref: str, b_ref: str) -> dict[str, 
 def _missing(point: dict[str, Any], *refs: str) -> str:
     """Say why a point has not both of these listings."""
     reasons = [f"{item['ref']}: {item['reason']}" for item in point["excluded"] if item["ref"] in refs]
-    reasons += [point["reason"]] if point["reason"] else []
-    return "; ".join(dict.fromkeys(reasons)) or "no block took both"
+    return "; ".join(dict.fromkeys(reasons)) or point["reason"] or "no block took both"
 
 
 def judge_latency(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def _undecided(point: dict[str, Any]) -> str:
         )
     if point.get("ci95") is None:
         blocks = point.get("blocks") or 0
-        return f"{blocks} block{'s' * (blocks != 1)} give no interval{stopped}; measure longer"
+        return f"{blocks} block{' gives' if blocks == 1 else 's give'} no interval{stopped}; measure longer"
     needed = point.get("blocks_needed")
     more = f"; about {needed:,} blocks would decide" if needed else ""
     return f"the interval crosses the margin of {100 * point['margin']:g} %{stopped}{more}"

@@ -93,7 +93,7 @@ class OnnxRuntimeRunner:
         if fixed not in {None, point.batch} and self._entry.freed is None:
             return f"its graph is fixed to batch {fixed}; export it with a dynamic batch to measure batch {point.batch}"
         if point.boundary == "end_to_end" and self._entry.contract is None:
-            return inputs.no_contract(self._entry.ref)
+            return inputs.NO_CONTRACT
         if point.boundary == "device" and self._stream is None:
             return "its device cannot be timed, because torch, whose CUDA events are used, finds no CUDA device"
         return None

@@ -74,7 +74,7 @@ class TorchRunner:
     def refusal(self, point: OperatingPoint) -> str | None:
         """Why this entry cannot run at ``point``, or None; modules take any batch."""
         if point.boundary == "end_to_end" and self._entry.contract is None:
-            return inputs.no_contract(self._entry.ref)
+            return inputs.NO_CONTRACT
         return None
 
     def free(self, folder: Path) -> None:
