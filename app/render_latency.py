@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -61,8 +62,8 @@ def _runtime(point: dict[str, Any]) -> str:
     """Return the runtime; a native one with what it is for each side."""
     if point["runtime"] != "native":
         return str(point["runtime"])
-    runtimes = dict.fromkeys(point[side].get("runtime", "native") for side in ("a", "b"))
-    return f"native: {' | '.join(runtimes)}"
+    frameworks = dict.fromkeys(point[side]["framework"] for side in ("a", "b"))
+    return f"native: {' | '.join(frameworks)}"
 
 
 def _ratio(value: dict[str, Any]) -> str:
@@ -145,18 +146,24 @@ def ranked(found: Sequence[dict[str, Any]], _answers: dict[str, dict[str, Any]])
         "control>r",
         "verdict",
     )
+    table.columns[2].no_wrap = True
     for item in found:
         ends = None if item["ci95"] is None else [1 + end for end in item["ci95"]]
         table.add_row(
             item["architecture"],
             both(item["a_ref"], item["b_ref"]),
-            item["metric"].removeprefix("latency ").replace(" batch", "\nbatch"),
+            _lines(item["metric"]),
             both(milliseconds(item["a"]), milliseconds(item["b"])),
             _ratio({"ratio": None if item["effect"] is None else 1 + item["effect"], "ci95": ends}),
             _ratio(item["details"].get("control") or {}),
             _verdict(item),
         )
     return table
+
+
+def _lines(metric: str) -> str:
+    """Return a finding's metric in short lines, which leaves a narrow terminal room for the rest."""
+    return re.sub(r"(?<=framework) | (?=cpu|cuda|threads)", "\n", metric.removeprefix("latency "))
 
 
 def _verdict(item: dict[str, Any]) -> Text:

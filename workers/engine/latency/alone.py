@@ -131,6 +131,7 @@ def _measure(task: _Task, send: Callable[[dict[str, Any]], None]) -> dict[str, A
         "fixed_batch": runner.fixed_batch,
         "settings": runner.settings(),
         "input_type": runner.input_type,
+        "framework": runner.framework,
     }
 
 

@@ -156,6 +156,7 @@ def _entry_json(
     mine = group.alone[entry.ref]
     return timed | {
         "runtime": runtime,
+        "framework": mine["framework"],
         "input_type": mine["input_type"],
         "freed_batch": runtime == "onnxruntime" and mine["fixed_batch"] not in {None, point.batch},
         "throughput": 1e3 * point.batch / timed["median_ms"],

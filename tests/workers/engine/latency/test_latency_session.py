@@ -246,6 +246,7 @@ def test_torch_and_keras_run_in_processes_forked_after_their_import() -> None:
     assert [(point["batch"], point["threads"]) for point in points] == [(1, 1), (4, 1), (1, 2)]
     for point in points:
         assert [entry["ref"] for entry in point["entries"]] == ["torch:a", "keras:a"]
+        assert [entry["framework"] for entry in point["entries"]] == ["torch", "keras"]
         assert point["failures"] == []
         assert point["pairs"][0]["ratio"] > 0
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 class Runner(Protocol):
     """An entry loaded in this process, for points that differ in batch and boundary alone."""
 
+    framework: str
+    """What the zoo's own call goes through: onnxruntime, torch or keras (on its torch backend)."""
+
     input_type: str
     """Type of the numbers that the model takes, as numpy names it."""
 

@@ -39,6 +39,7 @@ _CUDA = "CUDAExecutionProvider"
 class OnnxRuntimeRunner:
     """One entry's file in onnxruntime. Batches that the file does not take run on its graph with a free batch."""
 
+    framework = "onnxruntime"
     compile_ms: float | None = None
 
     def __init__(self, entry: Entry, point: OperatingPoint) -> None:

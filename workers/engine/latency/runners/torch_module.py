@@ -49,7 +49,8 @@ class TorchRunner:
         torch.backends.cudnn.benchmark = False
         self._scope = contextlib.ExitStack()
         module = entry.module()
-        if self._is_keras(module):
+        self.framework = "keras" if self._is_keras(module) else "torch"
+        if self.framework == "keras":
             self._check_keras(point)
         module = module.to(self._device, self._dtype)
         if point.layout == "channels_last":
