@@ -140,7 +140,7 @@ def ranked(found: Sequence[dict[str, Any]], _answers: dict[str, dict[str, Any]])
         f"Latency: the {len(found)} largest discrepancies",
         "model",
         SIDES,
-        "operating point",
+        "operating\npoint",
         "median ms>r",
         "A / B>r",
         "control>r",

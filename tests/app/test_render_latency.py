@@ -82,4 +82,4 @@ def test_an_audit_ranks_ratios_and_frameworks(block):
     text = shown(render_latency.ranked(rows, {}))
     assert all(len(line) <= 100 for line in text.splitlines())
     assert "3.086" in text
-    assert "│ framework   │" in text
+    assert "│ framework " in text
