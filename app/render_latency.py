@@ -78,7 +78,7 @@ def _told(point: dict[str, Any]) -> list[Text]:
     lines = []
     if point.get("undecided"):
         lines.append(_line(name, f"inconclusive: {point['undecided']}", style="yellow"))
-    if framework := point.get("framework"):
+    if (framework := point.get("framework")) and framework["ci95"] is not None:
         lines.append(_line(name, _framework(framework)))
     changing = [side.upper() for side in ("a", "b") if point[side].get("deterministic") is False]
     if changing:

@@ -41,8 +41,8 @@ class _Task:
     seed: int
 
 
-def survey(group: Group, work: Path, *, stall_s: float, memory_bytes: int | None) -> float:
-    """Run each listing of a group alone; fill ``group.alone``, leave out what breaks. Returns seconds of compiling.
+def survey(group: Group, work: Path, *, stall_s: float, memory_bytes: int | None) -> None:
+    """Run each listing of a group alone; fill ``group.alone``, leave out what breaks.
 
     ``work`` is the session's own folder for this group. A group that is left with too few listings is stopped.
     """
@@ -50,7 +50,8 @@ def survey(group: Group, work: Path, *, stall_s: float, memory_bytes: int | None
     compiles = group.points[0].runtime == "torch-compile"
     stall = max(stall_s, COMPILE_S) if compiles else stall_s
     limits = process.Limits(stall, 2 * stall * len(group.points), memory_bytes)
-    compiling = _prepare(work, limits) if compiles else 0.0
+    if compiles:
+        _prepare(work, limits)
     for number, entry in enumerate(list(group.entries)):
         folder = work / str(number)
         folder.mkdir(parents=True)
@@ -66,12 +67,10 @@ def survey(group: Group, work: Path, *, stall_s: float, memory_bytes: int | None
                 break
             continue
         group.alone[entry.ref] = outcome.result
-        compiling += sum(value["compile_ms"] or 0.0 for value in outcome.result["points"]) / 1e3
-    return compiling
 
 
-def _prepare(work: Path, limits: process.Limits) -> float:
-    """Do what compiling needs once a machine; return its seconds."""
+def _prepare(work: Path, limits: process.Limits) -> None:
+    """Do what compiling needs once a machine."""
 
     def body(_: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         from workers.engine.latency.runners.torch_module import precompile_headers
@@ -79,8 +78,7 @@ def _prepare(work: Path, limits: process.Limits) -> float:
         precompile_headers(work)
         return {}
 
-    # Should it fail, each listing says why.
-    return process.run_forked(body, limits).seconds
+    process.run_forked(body, limits)  # should it fail, each listing says why
 
 
 def _run(task: _Task, limits: process.Limits) -> process.Outcome:
@@ -123,7 +121,7 @@ def _measure(task: _Task, send: Callable[[dict[str, Any]], None]) -> dict[str, A
             "compile_ms": runner.compile_ms,
             "peak_rss_bytes": peak.growth(),
             "peak_device_bytes": runner.device_bytes(),
-            "deterministic": equal(first, second, _SAME_HALF if "16" in point.precision else _SAME),
+            "deterministic": equal(first, second, _SAME_HALF if "16" in point.precision else _SAME) if first else None,
             "energy_per_item_j": _energy(meter, call, point.batch),
         }
     return {

@@ -32,6 +32,7 @@ class Session:
     margin: float
     budget_s: float
     seed: int
+    alone_s: float
     seconds: float
     machine: dict[str, Any]
 
@@ -42,6 +43,7 @@ class Session:
             "machine": self.machine,
             "margin": self.margin,
             "budget_s": self.budget_s,
+            "alone_s": self.alone_s,
             "seconds": self.seconds,
             "seed": self.seed,
         }
@@ -113,7 +115,7 @@ class Session:
         wanted = (refs[native.a], refs[native.b])
         for other in self.points:
             group, _, result = self._of(other)
-            if other == point or other.on("native") != point or result is None:
+            if other == point or other.on("native") != point or result is None or result.void(self.margin):
                 continue
             names = _refs(group, result)
             found = next((item for item in result.pairs if (names[item.a], names[item.b]) == wanted), None)
@@ -214,9 +216,8 @@ def measure(
     A listing that breaks its process is left out while at least two others stand, a block that breaks later is
     recorded. A block silent for ``stall_s`` (default: the budget, at least 30 s) is killed, and one that takes this
     process and itself beyond ``memory_bytes`` of resident memory. One block of each group always runs, even when it
-    alone takes longer than the budget. First each listing runs alone (``alone.survey``), within the budget too, but for
-    the time that compiling takes. What is made on the way (compiled code, rewritten graphs) lies under ``scratch`` and
-    is removed.
+    alone takes longer than the budget. Before that, beside the budget, each listing runs alone
+    (``alone.survey``). What is made on the way (compiled code, rewritten graphs) lies under ``scratch`` and is removed.
 
     Importing the runtimes, once, is not part of the budget; what the entries' modules need besides (timm, keras) is
     best imported by the caller too. The calling process must be single threaded, with no model run on more than one
@@ -229,26 +230,25 @@ def measure(
     for group in groups:
         if group.stopped is None:
             runners.preload(*(entry.runtime(group.points[0]) for entry in group.entries))
-    before, started = machine.load(), time.monotonic()
+    before, began = machine.load(), time.monotonic()
     stall = max(_LEAST_STALL_S, budget_s) if stall_s is None else stall_s
     with tempfile.TemporaryDirectory(dir=scratch) as work:
-        started += _survey(groups, Path(work), progress, stall_s=stall, memory_bytes=memory_bytes)
+        _survey(groups, Path(work), progress, stall_s=stall, memory_bytes=memory_bytes)
+        started = time.monotonic()
         _run_blocks(groups, started, progress, budget_s=budget_s, stall_s=stall, memory_bytes=memory_bytes)
     if not any(group.blocks for group in groups):
         raise SubjectError("latency-failed", _nothing(groups))
     facts = machine.describe() | {"load_before": before, "load_after": machine.load()}
     progress(max(1, int(budget_s)), max(1, int(budget_s)), "latency measured")
-    return Session(points, groups, margin, budget_s, seed, time.monotonic() - started, facts)
+    return Session(points, groups, margin, budget_s, seed, started - began, time.monotonic() - started, facts)
 
 
 def _survey(groups: list[Group], work: Path, progress: Progress, *, stall_s: float, memory_bytes: int | None) -> float:
     """Run every listing alone, in each group that it belongs to; return the seconds of compiling."""
-    compiling = 0.0
     for number, group in enumerate(groups):
         if group.stopped is None:
             progress(0, len(groups), f"latency on {group.points[0].runtime}: each model alone")
-            compiling += alone.survey(group, work / str(number), stall_s=stall_s, memory_bytes=memory_bytes)
-    return compiling
+            alone.survey(group, work / str(number), stall_s=stall_s, memory_bytes=memory_bytes)
 
 
 def _run_blocks(

@@ -36,7 +36,7 @@ class TorchRunner:
     def __init__(self, entry: Entry, point: OperatingPoint) -> None:
         if entry.module is None:
             raise SubjectError("no-module", f"{entry.ref} brings no torch module; measure it on onnxruntime instead.")
-        self._entry, self._point = entry, point
+        self._entry = entry
         self._compiled = point.runtime == "torch-compile"
         self._dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(point.precision, torch.float32)
         self.input_type = str(self._dtype).removeprefix("torch.")
@@ -52,10 +52,11 @@ class TorchRunner:
         self.framework = "keras" if self._is_keras(module) else "torch"
         if self.framework == "keras":
             self._check_keras(point)
-        module = module.to(self._device, self._dtype)
+        if self._dtype is not torch.float32:
+            module = module.to(self._dtype)
+        module = module.to(self._device)
         if point.layout == "channels_last":
             module = module.to(memory_format=torch.channels_last)
-        self._module = module
         self._run = torch.compile(module, backend=_BACKEND, dynamic=False) if self._compiled else module
 
     @staticmethod
