@@ -243,8 +243,8 @@ def measure(
     return Session(points, groups, margin, budget_s, seed, started - began, time.monotonic() - started, facts)
 
 
-def _survey(groups: list[Group], work: Path, progress: Progress, *, stall_s: float, memory_bytes: int | None) -> float:
-    """Run every listing alone, in each group that it belongs to; return the seconds of compiling."""
+def _survey(groups: list[Group], work: Path, progress: Progress, *, stall_s: float, memory_bytes: int | None) -> None:
+    """Run every listing alone, in each group that it belongs to."""
     for number, group in enumerate(groups):
         if group.stopped is None:
             progress(0, len(groups), f"latency on {group.points[0].runtime}: each model alone")
