@@ -54,12 +54,13 @@ Budget = Annotated[
 Points = Annotated[
     list[str] | None,
     typer.Option(
-        "--point",
-        help="Operating point for latency, e.g. runtime=torch,batch=8,threads=2; repeat for several (docs/latency.md). "
-        "Default: runtime=onnxruntime and runtime=native, batch 1, one thread.",
-        metavar="KEY=VALUE,...",
+        "--point", help="Where latency is measured, docs/latency.md; repeat for several.", metavar="KEY=VALUE,…"
     ),
 ]
+AccuracyRuntime = Annotated[
+    str | None, typer.Option(help="Runtime that answers the data set: onnxruntime (default) or torch.")
+]
+AccuracyDevice = Annotated[str | None, typer.Option(help="Device that it runs on: cpu (default) or cuda.")]
 
 
 @cli.command()
@@ -108,6 +109,8 @@ def compare(
     policy: PolicyName = "default",
     point: Points = None,
     budget: Budget = "60s",
+    accuracy_runtime: AccuracyRuntime = None,
+    accuracy_device: AccuracyDevice = None,
     contract_a: ContractFile = None,
     contract_b: ContractFile = None,
     diagram: Annotated[
@@ -117,7 +120,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two models and say whether they are interchangeable."""
-    arguments.diagram(diagram, dimension)
+    arguments.check_diagram(diagram, dimension)
     request = {
         "a": a,
         "b": b,
@@ -126,6 +129,8 @@ def compare(
         "policy": arguments.policy(policy),
         "latency_budget_s": arguments.seconds(budget),
         "operating_points": arguments.points(point),
+        "accuracy_runtime": accuracy_runtime,
+        "accuracy_device": accuracy_device,
         "contracts": {"a": arguments.contract(contract_a), "b": arguments.contract(contract_b)},
     }
     with _service() as service:
@@ -156,6 +161,8 @@ def audit(
     weights: Annotated[str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")] = "default",
     point: Points = None,
     budget: Budget = "60s",
+    accuracy_runtime: AccuracyRuntime = None,
+    accuracy_device: AccuracyDevice = None,
     report: Annotated[Path | None, typer.Option("--report", help="Also write the tables to this HTML file.")] = None,
     *,
     as_json: AsJson = False,
@@ -172,6 +179,8 @@ def audit(
         "weights": weights,
         "latency_budget_s": arguments.seconds(budget),
         "operating_points": arguments.points(point),
+        "accuracy_runtime": accuracy_runtime,
+        "accuracy_device": accuracy_device,
     }
     with _service() as service:
         found = service.audit(request)
@@ -289,7 +298,7 @@ def predictions_import(
     model: Annotated[str, typer.Option("--model", help="The model's reference; recorded:NAME for one in no zoo.")],
     dataset: Annotated[str, typer.Option("--dataset", help="Data set that it answered; a new name makes one.")],
     label_space: Annotated[
-        str | None, typer.Option("--label-space", help="Name of the classes and their order, e.g. imagenet-1k.")
+        str | None, typer.Option("--label-space", help="Label space of the answers. Default: the data set's.")
     ] = None,
     *,
     as_json: AsJson = False,

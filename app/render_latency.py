@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -61,8 +62,8 @@ def _runtime(point: dict[str, Any]) -> str:
     """Return the runtime; a native one with what it is for each side."""
     if point["runtime"] != "native":
         return str(point["runtime"])
-    runtimes = dict.fromkeys(point[side].get("runtime", "native") for side in ("a", "b"))
-    return f"native: {' | '.join(runtimes)}"
+    frameworks = dict.fromkeys(point[side]["framework"] for side in ("a", "b"))
+    return f"native: {' | '.join(frameworks)}"
 
 
 def _ratio(value: dict[str, Any]) -> str:
@@ -73,11 +74,11 @@ def _ratio(value: dict[str, Any]) -> str:
 
 def _told(point: dict[str, Any]) -> list[Text]:
     """Return what a point's row has no room for, one line each."""
-    name = f"{_runtime(point)}, batch {point['batch']}"
+    name = ", ".join([_runtime(point), f"batch {point['batch']}", *special(point)])
     lines = []
     if point.get("undecided"):
         lines.append(_line(name, f"inconclusive: {point['undecided']}", style="yellow"))
-    if framework := point.get("framework"):
+    if (framework := point.get("framework")) and framework["ci95"] is not None:
         lines.append(_line(name, _framework(framework)))
     changing = [side.upper() for side in ("a", "b") if point[side].get("deterministic") is False]
     if changing:
@@ -103,7 +104,7 @@ def _costs(point: dict[str, Any]) -> str:
         "load_ms": _time,
         "compile_ms": _time,
         "first_call_ms": _time,
-        "throughput": lambda value: f"{value:.3g}/s",
+        "throughput": lambda value: f"{value:.3g}",
         "peak_rss_bytes": lambda value: f"{value / _MIB:.0f} MiB",
         "peak_device_bytes": lambda value: f"{value / _MIB:.0f} MiB",
         "energy_per_item_j": lambda value: f"{value:.3g} J",
@@ -112,7 +113,7 @@ def _costs(point: dict[str, Any]) -> str:
         "load_ms": "load",
         "compile_ms": "compile",
         "first_call_ms": "first call",
-        "throughput": "items",
+        "throughput": "items a second",
         "peak_rss_bytes": "memory",
         "peak_device_bytes": "device memory",
         "energy_per_item_j": "energy",
@@ -126,7 +127,7 @@ def _costs(point: dict[str, Any]) -> str:
 
 
 def _time(ms: float) -> str:
-    return f"{ms / 1e3:.1f} s" if ms >= _LONG_MS else f"{ms:#.3g} ms"
+    return f"{ms / 1e3:.1f} s" if ms >= _LONG_MS else f"{milliseconds(ms)} ms"
 
 
 def _line(name: str, said: str, *, style: str = "dim") -> Text:
@@ -139,24 +140,30 @@ def ranked(found: Sequence[dict[str, Any]], _answers: dict[str, dict[str, Any]])
         f"Latency: the {len(found)} largest discrepancies",
         "model",
         SIDES,
-        "operating point",
+        "operating\npoint",
         "median ms>r",
         "A / B>r",
         "control>r",
         "verdict",
     )
+    table.columns[2].no_wrap = True
     for item in found:
         ends = None if item["ci95"] is None else [1 + end for end in item["ci95"]]
         table.add_row(
             item["architecture"],
             both(item["a_ref"], item["b_ref"]),
-            item["metric"].removeprefix("latency ").replace(" batch", "\nbatch"),
+            _lines(item["metric"]),
             both(milliseconds(item["a"]), milliseconds(item["b"])),
             _ratio({"ratio": None if item["effect"] is None else 1 + item["effect"], "ci95": ends}),
             _ratio(item["details"].get("control") or {}),
             _verdict(item),
         )
     return table
+
+
+def _lines(metric: str) -> str:
+    """Return a finding's metric in short lines, which leaves a narrow terminal room for the rest."""
+    return re.sub(r"(?<=framework) | (?=cpu|cuda|threads)", "\n", metric.removeprefix("latency "))
 
 
 def _verdict(item: dict[str, Any]) -> Text:

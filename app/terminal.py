@@ -52,7 +52,7 @@ def empty_table(title: str, *columns: str) -> Table:
 
 def milliseconds(value: float | None) -> str:
     """Return milliseconds with three significant digits."""
-    return "-" if value is None else f"{value:#.3g}"
+    return "-" if value is None else f"{value:#.3g}".rstrip(".")
 
 
 def interval(value: Sequence[float] | None, shape: str = "{:.3f}") -> str:

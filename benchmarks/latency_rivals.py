@@ -10,7 +10,7 @@ from scipy.stats import ttest_ind
 
 from workers.engine.latency import runners
 from workers.engine.latency.points import OperatingPoint
-from workers.engine.latency.process import run_forked
+from workers.engine.latency.process import Limits, run_forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ def sequential(
         def body(_send: Callable[[dict[str, Any]], None], entry: Entry = entry) -> dict[str, Any]:
             return {"times": measure(runners.load(entry, point).call(point, 0))}
 
-        outcome = run_forked(body, stall_s=600, limit_s=600)
+        outcome = run_forked(body, Limits(600, 600))
         if outcome.result is None:
             raise RuntimeError(f"{entry.ref} on {runtime}: {outcome.reason}")
         times.append(np.array(outcome.result["times"]))

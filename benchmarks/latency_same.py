@@ -20,20 +20,20 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latency_rivals import perf_test, sequential, timm_mean
-from latency_setup import NETWORKS, busy_neighbour, entry
+from latency_setup import NETWORKS, busy_neighbour, described, entry, judged
 from rich.console import Console
 from rich.table import Table
 
-from app.domain import latency
-from app.domain.answer import latency_block
 from app.domain.policies import Policy
 from workers.engine.latency import runners
-from workers.engine.latency.points import Entry, OperatingPoint
-from workers.engine.latency.session import measure
+from workers.engine.latency.points import RUNTIMES
 
-RUNTIMES = ("onnxruntime", "torch")
+if TYPE_CHECKING:
+    from workers.engine.latency.points import Entry
+
 POLICY = Policy("default")
 OURS, MEAN, DURATION = "zooaudit", "sequential mean (timm)", "sequential mean (onnxruntime_perf_test)"
 
@@ -60,43 +60,23 @@ class Record:
         return 100 * math.sqrt(statistics.mean(value**2 for value in self.ratios))
 
 
-def judged(first: Entry, second: Entry, runtime: str, *, budget_s: float, seed: int) -> tuple[float, str, str]:
-    """Measure two entries as a comparison does; return log-ratio, verdict and a description."""
-    session = measure(
-        [first, second],
-        [OperatingPoint(runtime)],
-        budget_s=budget_s,
-        margin=POLICY.latency_margin,
-        seed=seed,
-        progress=lambda *_: None,
-    )
-    block = latency.judge(latency_block(session.to_json(), first.ref, second.ref), POLICY)
-    (point,) = block["operating_points"]
-    interval = "-" if point["ci95"] is None else " … ".join(f"{end:.4f}" for end in point["ci95"])
-    described = (
-        f"{point['ratio']:.4f} ({interval}), {point['blocks']} blocks, {point['a']['median_ms']:.2f} ms, "
-        f"control {point['control']['ratio']:.4f}{', void' if point['void'] else ''}, {point['stopped']}"
-    )
-    return math.log(point["ratio"]), point["verdict"], described
-
-
 def one_round(
     pair: tuple[Entry, Entry], runtime: str, records: dict[str, Record], *, budget_s: float, seed: int
 ) -> str:
     """Measure the pair in every way, in turns; return a line about ours."""
     started = time.monotonic()
-    ratio, verdict, described = judged(*pair, runtime, budget_s=budget_s, seed=seed)
+    point = judged(*pair, runtime, POLICY, budget_s=budget_s, seed=seed)
     seconds = time.monotonic() - started
     ours = records[OURS]
-    ours.ratios.append(ratio)
-    ours.false += verdict in {"a_faster", "b_faster"}
-    ours.inconclusive += verdict == "inconclusive"
+    ours.ratios.append(math.log(point["ratio"]))
+    ours.false += point["verdict"] in {"a_faster", "b_faster"}
+    ours.inconclusive += point["verdict"] == "inconclusive"
     ours.seconds.append(seconds)
     for name, way in ((MEAN, timm_mean), (DURATION, partial(perf_test, duration_s=seconds / 2))):
         started = time.monotonic()
         found, told_apart = sequential(*pair, runtime, way)
         records[name].sequential(found, time.monotonic() - started, told_apart=told_apart)
-    return f"{verdict:12} {described}, {seconds:.1f} s; sequential " + ", ".join(
+    return f"{described(point)}; sequential " + ", ".join(
         f"{math.exp(records[name].ratios[-1]):.4f}" for name in (MEAN, DURATION)
     )
 
@@ -144,7 +124,8 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=60.0, help="seconds for a session")
     parser.add_argument("--idle", action="store_true", help="without the busy neighbour")
     options = parser.parse_args()
-    runners.preload(RUNTIMES)
+    for runtime in RUNTIMES:
+        runners.preload(runtime)
     cases = [(name, runtime) for name in options.network or NETWORKS for runtime in options.runtime or RUNTIMES]
     found = {case: {way: Record() for way in (OURS, MEAN, DURATION)} for case in cases}
     with tempfile.TemporaryDirectory() as folder:

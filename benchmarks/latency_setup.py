@@ -12,17 +12,21 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torchvision
 
+from app.domain.latency import judge_latency, latency_block
 from workers.engine.graph.export import export_module
-from workers.engine.latency.points import Entry
+from workers.engine.latency.points import Entry, OperatingPoint
+from workers.engine.latency.session import measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from app.domain.policies import Policy
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "digits" / "digits-torch"))
 import models as digits
@@ -52,38 +56,48 @@ NETWORKS = {build.__name__: build for build in SHAPES}
 
 
 class Planted(torch.nn.Module):
-    """A network after ``extra`` more convolutions of its input: the same answers' shape, a little slower."""
+    """A network beside which two convolutions of ``width`` channels run on a small copy of the picture.
 
-    def __init__(self, name: str, extra: int) -> None:
+    Their cost is arithmetic on data that stays in the cache, so that it is the same whatever else the machine does.
+    """
+
+    def __init__(self, name: str, width: int) -> None:
         super().__init__()
-        self.planted = torch.nn.Sequential(*[torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(extra)])
         self.network = NETWORKS[name]()
+        self.planted = torch.nn.Sequential(
+            torch.nn.AvgPool2d(8),
+            torch.nn.Conv2d(3, width, 1),
+            torch.nn.Conv2d(width, width, 3, padding=1),
+            torch.nn.AdaptiveAvgPool2d(1),
+            torch.nn.Flatten(),
+            torch.nn.Linear(width, 1000),
+        )
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Return the network's logits for the convolved pictures."""
-        found: torch.Tensor = self.network(self.planted(pictures))
+        """Return the sum of both answers."""
+        found: torch.Tensor = self.network(pictures) + self.planted(pictures)
         return found
 
 
-def planted(name: str, extra: int) -> torch.nn.Module:
-    """Return the network with so many more convolutions before it."""
-    return Planted(name, extra).eval() if extra else NETWORKS[name]()
+def planted(name: str, width: int) -> torch.nn.Module:
+    """Return the network with planted layers of this width, or as it is for 0."""
+    return Planted(name, width).eval() if width else NETWORKS[name]()
 
 
-def entry(ref: str, name: str, folder: Path, extra: int = 0) -> Entry:
+def entry(ref: str, name: str, folder: Path, width: int = 0) -> Entry:
     """Return a listing that runs on onnxruntime and on torch; its file is made at the first call."""
-    path = folder / f"{name}-{extra}.onnx"
+    path = folder / f"{name}-{width}.onnx"
     shape = SHAPES[NETWORKS[name]]
     if not path.exists():
         # In a process of its own: blocks are forked from this one, which must not have run torch's threads.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            pool.submit(_export, name, extra, shape, path).result()
-    return Entry(ref, path, partial(planted, name, extra), shape)
+            pool.submit(_export, name, width, shape, path).result()
+    return Entry(ref, path, partial(planted, name, width), shape)
 
 
-def _export(name: str, extra: int, shape: tuple[int, ...], path: Path) -> None:
+def _export(name: str, width: int, shape: tuple[int, ...], path: Path) -> None:
     torch.manual_seed(0)
-    export_module(planted(name, extra), shape, path)
+    export_module(planted(name, width), shape, path)
 
 
 @contextlib.contextmanager
@@ -109,3 +123,27 @@ def _work_and_rest() -> None:
         while time.monotonic() < end:
             first += second
         time.sleep(draw.expovariate(1 / BURST_S))
+
+
+def judged(first: Entry, second: Entry, runtime: str, policy: Policy, *, budget_s: float, seed: int) -> dict[str, Any]:
+    """Measure two entries and judge them as a comparison does; return the operating point of its answer."""
+    session = measure(
+        [first, second],
+        [OperatingPoint(runtime)],
+        budget_s=budget_s,
+        margin=policy.latency_margin,
+        seed=seed,
+        progress=lambda *_: None,
+    )
+    (point,) = judge_latency(latency_block(session.to_json(), first.ref, second.ref), policy)["operating_points"]
+    return dict(point)
+
+
+def described(point: dict[str, Any]) -> str:
+    """Say in one line what was measured."""
+    interval = "-" if point["ci95"] is None else " … ".join(f"{end:.4f}" for end in point["ci95"])
+    return (
+        f"{point['verdict']:12} {point['ratio']:.4f} ({interval}), {point['blocks']} blocks, "
+        f"{point['a']['median_ms']:.2f} ms, control {point['control']['ratio']:.4f}"
+        f"{', void' if point['void'] else ''}, {point['stopped']}, {point['seconds']:.1f} s"
+    )

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.db import audits, comparisons, datasets, fingerprints, jobs, listings, predictions
 from app.db.tables import Artifact, Comparison, Job, Measurement
-from app.domain import answer, latency
+from app.domain import answer, changes, latency
 from app.domain.ids import new_id
 from app.domain.plan import Scope, predict_handle, shards
 from app.domain.policies import Dimension
@@ -185,7 +185,7 @@ def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any],
             blocks["latency"] = _latency(session, needed["latency"], comparison)
         except AttemptFailedError as error:
             errors = errors | {str(Dimension.LATENCY): error.to_json()}
-    if not any(blocks.values()):
+    if not any(blocks.values()) and not changes.seen(errors):
         reason = next(iter(errors.values()), None)
         if reason is None:
             raise AttemptFailedError(FailureClass.USAGE, "nothing-measured", "No dimension was left to be measured.")
@@ -247,7 +247,7 @@ def _measured(session: Session, job: Job | None) -> Measurement | None:
 def _latency(session: Session, job: Job, comparison: Comparison) -> dict[str, Any]:
     """Return the pair's part of a session; raises AttemptFailedError with the reason when no point has the pair."""
     values = measured(session, job).values
-    block = latency.block(values, comparison.a_ref, comparison.b_ref)
+    block = latency.latency_block(values, comparison.a_ref, comparison.b_ref)
     if block["operating_points"]:
         return block
     said = "; ".join(dict.fromkeys(each["reason"] for each in block["not_measured"]))

@@ -86,7 +86,7 @@ class Asked(RequestModel):
     latency_budget_s: float | None = Field(
         default=None, description="Seconds to spend on timing each group of models. Default: 60."
     )
-    operating_points: list[dict[Words, int | Words]] | None = Field(
+    operating_points: list[dict[Words, int | Words | None]] | None = Field(
         default=None,
         max_length=points.MOST,
         description="Where latency is measured: objects with a runtime (onnxruntime, torch, torch-compile, native) and "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.domain import claims, contracts, latency, suspicions
+from app.domain import changes, claims, contracts, latency, suspicions
 from app.domain.policies import Dimension, Policy
 from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, verdict
 
@@ -85,21 +85,22 @@ def build(
     """Judge what was measured under a policy.
 
     ``measured`` holds the engine's blocks by dimension, None or absent where there is none; ``errors`` says why, by
-    dimension, as ``{"class", "code", "message"}``.
+    dimension, as ``{"class", "code", "message", "evidence"?}``.
     """
     blocks: dict[str, Any] = {
         Dimension.ARCHITECTURE: measured.get("architecture"),
         Dimension.ACCURACY: judge_accuracy(measured["accuracy"], policy) if measured.get("accuracy") else None,
-        Dimension.LATENCY: latency.judge(measured["latency"], policy) if measured.get("latency") else None,
+        Dimension.LATENCY: latency.judge_latency(measured["latency"], policy) if measured.get("latency") else None,
         "interface": interface(a.interface(), b.interface()),
         "contract": contracts.compare(a.contract, b.contract),
     }
     # A dimension that could not be measured was asked for all the same: without it there is no verdict.
     wanted = {*asked, *(Dimension(name) for name in errors)}
-    joint, reason = verdict(blocks, policy, wanted)
+    joint, reason = verdict(blocks, policy, wanted, failed=errors)
     found = findings(blocks, policy, wanted)
     if timed := blocks[Dimension.LATENCY]:
         found += latency.findings(timed, policy, wanted)
+    found += changes.findings(errors, policy, wanted)
     if accuracy := blocks[Dimension.ACCURACY]:
         found += contracts.findings(blocks["contract"])
         found += suspicions.findings(accuracy.get("suspicions", ()))

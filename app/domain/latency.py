@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PLACES = {"same": Place.INSIDE, "a_faster": Place.OUTSIDE, "b_faster": Place.OUTSIDE}
 
 
-def block(session: dict[str, Any], a_ref: str, b_ref: str) -> dict[str, Any]:
+def latency_block(session: dict[str, Any], a_ref: str, b_ref: str) -> dict[str, Any]:
     """Cut one pair out of a latency session's JSON.
 
     Operating points that lack one of the two stand under ``not_measured``, each with the reason.
@@ -37,11 +37,10 @@ def block(session: dict[str, Any], a_ref: str, b_ref: str) -> dict[str, Any]:
 def _missing(point: dict[str, Any], *refs: str) -> str:
     """Say why a point has not both of these listings."""
     reasons = [f"{item['ref']}: {item['reason']}" for item in point["excluded"] if item["ref"] in refs]
-    reasons += [point["reason"]] if point["reason"] else []
-    return "; ".join(dict.fromkeys(reasons)) or "no block took both"
+    return "; ".join(dict.fromkeys(reasons)) or point["reason"] or "no block took both"
 
 
-def judge(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
+def judge_latency(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
     """Add ``verdict`` and ``margin`` to every operating point and framework of a measured block, and the joint verdict.
 
     ``undecided`` says in a sentence what keeps a point from a verdict, None where it has one.
@@ -90,7 +89,7 @@ def _undecided(point: dict[str, Any]) -> str:
         )
     if point.get("ci95") is None:
         blocks = point.get("blocks") or 0
-        return f"{blocks} block{'s' * (blocks != 1)} give no interval{stopped}; measure longer"
+        return f"{blocks} block{' gives' if blocks == 1 else 's give'} no interval{stopped}; measure longer"
     needed = point.get("blocks_needed")
     more = f"; about {needed:,} blocks would decide" if needed else ""
     return f"the interval crosses the margin of {100 * point['margin']:g} %{stopped}{more}"

@@ -80,17 +80,18 @@ def _number(word: str) -> int | str:
 
 
 def read(value: Mapping[str, Any]) -> OperatingPoint:
-    """Read one operating point; fields that are left out have their defaults. Raises InvalidPointError."""
-    for name, word in value.items():
+    """Read one operating point; fields that are left out, or None, have their defaults. Raises InvalidPointError."""
+    given = {name: word for name, word in value.items() if word is not None}
+    for name, word in given.items():
         if name not in _NAMES:
-            raise InvalidPointError(f"An operating point has no {name!r}{_near(name, _NAMES)}")
+            raise InvalidPointError(f"An operating point has no {name!r}{_near(name)}")
         if name in _NUMBERS:
             _check_number(name, word)
         elif word not in _WORDS[name]:
-            raise InvalidPointError(f"There is no {name} {word!r}{_near(str(word), _WORDS[name])}")
-    if "runtime" not in value:
+            raise InvalidPointError(f"There is no {name} {word!r}; choose from {', '.join(_WORDS[name])}.")
+    if "runtime" not in given:
         raise InvalidPointError(f"An operating point needs a runtime: {', '.join(_WORDS['runtime'])}.")
-    point = OperatingPoint(**value)
+    point = OperatingPoint(**given)
     _check_sense(point)
     return point
 
@@ -134,7 +135,7 @@ def _check_sense(point: OperatingPoint) -> None:
         )
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f". Did you mean {near[0]}?" if near else f"; choose from {', '.join(names)}."
+def _near(name: str) -> str:
+    """Return the advice on a field that does not exist."""
+    near = difflib.get_close_matches(name, _NAMES, n=1)
+    return f". Did you mean {near[0]}?" if near else f"; choose from {', '.join(_NAMES)}."

@@ -291,8 +291,10 @@ def test_accuracy_and_latency_of_two_models(supervisor, subject, database):
     ledger = row.result["accuracy"]["ledger"]
     assert sum(ledger.values()) == row.result["accuracy"]["items"] > 0
     points = {point["runtime"]: point for point in row.result["latency"]["operating_points"]}
-    assert set(points) == {"onnxruntime", "torch"}
+    assert set(points) == {"onnxruntime", "native"}
     assert all(point["a"]["samples"] > 0 and point["ratio"] > 0 for point in points.values())
+    assert points["native"]["a"]["runtime"] == "torch"
+    assert points["native"]["framework"]["common"] == "onnxruntime"
     assert set(measured.files) == {"samples"}
 
 

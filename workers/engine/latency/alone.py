@@ -41,19 +41,23 @@ class _Task:
     seed: int
 
 
-def survey(group: Group, work: Path, *, stall_s: float) -> float:
-    """Run each listing of a group alone; fill ``group.alone``, leave out what breaks. Returns seconds of compiling.
+def survey(group: Group, work: Path, *, stall_s: float, memory_bytes: int | None) -> None:
+    """Run each listing of a group alone; fill ``group.alone``, leave out what breaks.
 
     ``work`` is the session's own folder for this group. A group that is left with too few listings is stopped.
     """
     least = min(2, len(group.entries))
-    compiling = _prepare(group, work, stall_s)
+    compiles = group.points[0].runtime == "torch-compile"
+    stall = max(stall_s, COMPILE_S) if compiles else stall_s
+    limits = process.Limits(stall, 2 * stall * len(group.points), memory_bytes)
+    if compiles:
+        _prepare(work, limits)
     for number, entry in enumerate(list(group.entries)):
         folder = work / str(number)
         folder.mkdir(parents=True)
         mine = replace(entry, work=folder)
         group.entries[group.entries.index(entry)] = mine
-        outcome = _run(_Task(mine, tuple(group.points), group.seed), stall_s)
+        outcome = _run(_Task(mine, tuple(group.points), group.seed), limits)
         if outcome.result is None:
             reason = f"{entry.ref} broke while {outcome.stage.get('doing', 'starting')}: {outcome.reason}"
             group.excluded.append({"ref": entry.ref, "reason": reason})
@@ -63,14 +67,10 @@ def survey(group: Group, work: Path, *, stall_s: float) -> float:
                 break
             continue
         group.alone[entry.ref] = outcome.result
-        compiling += sum(value["compile_ms"] or 0.0 for value in outcome.result["points"]) / 1e3
-    return compiling
 
 
-def _prepare(group: Group, work: Path, stall_s: float) -> float:
-    """Do what compiling needs once a machine; return its seconds."""
-    if group.points[0].runtime != "torch-compile":
-        return 0.0
+def _prepare(work: Path, limits: process.Limits) -> None:
+    """Do what compiling needs once a machine."""
 
     def body(_: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         from workers.engine.latency.runners.torch_module import precompile_headers
@@ -78,21 +78,17 @@ def _prepare(group: Group, work: Path, stall_s: float) -> float:
         precompile_headers(work)
         return {}
 
-    # Should it fail, each listing says why.
-    return process.run_forked(body, stall_s=max(stall_s, COMPILE_S), limit_s=COMPILE_S).seconds
+    process.run_forked(body, limits)  # should it fail, each listing says why
 
 
-def _run(task: _Task, stall_s: float) -> process.Outcome:
-    compiles = task.points[0].runtime == "torch-compile"
-    stall = max(stall_s, COMPILE_S) if compiles else stall_s
-    limit = 2 * stall * len(task.points)
-    outcome = process.run_forked(lambda send: _measure(task, send), stall_s=stall, limit_s=limit)
+def _run(task: _Task, limits: process.Limits) -> process.Outcome:
+    outcome = process.run_forked(lambda send: _measure(task, send), limits)
     fixed = outcome.result and outcome.result["fixed_batch"]
     if fixed is not None and any(point.batch != fixed for point in task.points):
         # Rewriting a graph needs memory that running it does not, so it has a process of its own.
-        process.run_forked(lambda _: _free(task), stall_s=stall, limit_s=limit)
+        process.run_forked(lambda _: _free(task), limits)
         if task.entry.freed is not None:
-            return process.run_forked(lambda send: _measure(task, send), stall_s=stall, limit_s=limit)
+            return process.run_forked(lambda send: _measure(task, send), limits)
     return outcome
 
 
@@ -125,7 +121,7 @@ def _measure(task: _Task, send: Callable[[dict[str, Any]], None]) -> dict[str, A
             "compile_ms": runner.compile_ms,
             "peak_rss_bytes": peak.growth(),
             "peak_device_bytes": runner.device_bytes(),
-            "deterministic": equal(first, second, _SAME_HALF if "16" in point.precision else _SAME),
+            "deterministic": equal(first, second, _SAME_HALF if "16" in point.precision else _SAME) if first else None,
             "energy_per_item_j": _energy(meter, call, point.batch),
         }
     return {
@@ -133,6 +129,7 @@ def _measure(task: _Task, send: Callable[[dict[str, Any]], None]) -> dict[str, A
         "fixed_batch": runner.fixed_batch,
         "settings": runner.settings(),
         "input_type": runner.input_type,
+        "framework": runner.framework,
     }
 
 

@@ -65,7 +65,7 @@ class Group:
         """Whether another block is expected to end within ``seconds``; the first one always may."""
         return not self.blocks or seconds >= self._cheapest_s
 
-    def run_block(self, *, left_s: float, budget_s: float, stall_s: float) -> None:
+    def run_block(self, *, left_s: float, budget_s: float, stall_s: float, memory_bytes: int | None = None) -> None:
         """Run one more block within ``left_s`` seconds, and stop this group when that settles it."""
         task = block.Task(
             entries=tuple(self.entries),
@@ -78,8 +78,9 @@ class Group:
             margin=self.margin,
             apart=self.apart is not None,
         )
-        limit = _GRACE_FACTOR * (max(self._longest_s, left_s) if self.blocks else budget_s + stall_s) + _GRACE_S
-        outcome = process.run_forked(lambda send: block.run(task, send), stall_s=stall_s, limit_s=limit)
+        most_s = _GRACE_FACTOR * (max(self._longest_s, left_s) if self.blocks else budget_s + stall_s) + _GRACE_S
+        limits = process.Limits(stall_s, most_s, memory_bytes)
+        outcome = process.run_forked(lambda send: block.run(task, send), limits)
         self._started += 1
         self.spent_s += outcome.seconds
         if outcome.result is None:

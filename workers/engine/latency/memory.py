@@ -9,6 +9,8 @@ _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 _KIB = 1024
+_SLACK = 2**20
+"""What may come and go between two readings."""
 
 
 class Peak:
@@ -20,16 +22,14 @@ class Peak:
     def __init__(self) -> None:
         with contextlib.suppress(OSError):
             _CLEAR.write_text(_RESET_PEAK)
-        self._before = _field("VmRSS")
+        self._before, peak = _field("VmRSS"), _field("VmHWM")
         # Where the peak cannot be reset, one reached before must not count as growth.
-        self._known = _field("VmHWM") == self._before
+        self._known = peak is not None and self._before is not None and peak - self._before < _SLACK
 
     def growth(self) -> int | None:
         """Return the bytes by which the peak lies above where it was; None where the system does not say."""
         peak = _field("VmHWM")
-        if peak is None or self._before is None or not self._known:
-            return None
-        return peak - self._before
+        return peak - self._before if self._known and peak is not None and self._before is not None else None
 
 
 def _field(name: str) -> int | None:

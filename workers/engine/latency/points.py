@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
     from workers.engine.contracts.contract import Contract
 
+RUNTIMES = ("onnxruntime", "torch")
+"""What zoos ship: torch also for Keras, whose models are torch modules on its torch backend."""
+
 _WORDS: dict[str, tuple[str | None, ...]] = {
-    "runtime": ("onnxruntime", "torch", "torch-compile", "native"),
+    "runtime": (*RUNTIMES, "torch-compile", "native"),
     "device": ("cpu", "cuda"),
     "precision": ("float32", "tf32", "float16", "bfloat16"),
     "layout": (None, "channels_first", "channels_last"),

@@ -32,6 +32,7 @@ class Session:
     margin: float
     budget_s: float
     seed: int
+    alone_s: float
     seconds: float
     machine: dict[str, Any]
 
@@ -42,6 +43,7 @@ class Session:
             "machine": self.machine,
             "margin": self.margin,
             "budget_s": self.budget_s,
+            "alone_s": self.alone_s,
             "seconds": self.seconds,
             "seed": self.seed,
         }
@@ -114,7 +116,7 @@ class Session:
         wanted = (refs[native.a], refs[native.b])
         for other in self.points:
             group, _, result = self._of(other)
-            if other == point or other.on("native") != point or result is None:
+            if other == point or other.on("native") != point or result is None or result.void(self.margin):
                 continue
             names = _refs(group, result)
             found = next((item for item in result.pairs if (names[item.a], names[item.b]) == wanted), None)
@@ -157,6 +159,7 @@ def _entry_json(
     mine = group.alone[entry.ref]
     return timed | {
         "runtime": runtime,
+        "framework": mine["framework"],
         "input_type": mine["input_type"],
         "freed_batch": runtime == "onnxruntime" and mine["fixed_batch"] not in {None, point.batch},
         "throughput": 1e3 * point.batch / timed["median_ms"],
@@ -204,17 +207,18 @@ def measure(
     seed: int,
     progress: Progress,
     stall_s: float | None = None,
+    memory_bytes: int | None = None,
     scratch: Path | None = None,
 ) -> Session:
     """Measure every entry at every point within ``budget_s`` seconds of wall time.
 
-    A group of points stops when every pair is decided against ``margin`` (a fraction) or its interval's half-width is
-    under a third of it, or when the budget is spent; a group whose control moved is measured once more if time is
-    left. A listing that breaks its process is left out while at least two others stand, a block that breaks later is
-    recorded. A process silent for ``stall_s`` (default: the budget, at least 30 s) is killed. One block of each
-    group always runs, even when it alone takes longer than the budget. First each listing runs alone
-    (``alone.survey``), within the budget too, but for the time that compiling takes. What is made on the way (compiled
-    code, rewritten graphs) lies under ``scratch`` and is removed.
+    A group of points stops when every pair is decided against ``margin`` (a fraction) and its interval is narrow, or
+    sits on the margin, or when the budget is spent; a group whose control moved is measured once more if time is left.
+    A listing that breaks its process is left out while at least two others stand, a block that breaks later is
+    recorded. A block silent for ``stall_s`` (default: the budget, at least 30 s) is killed, and one that takes this
+    process and itself beyond ``memory_bytes`` of resident memory. One block of each group always runs, even when it
+    alone takes longer than the budget. Before that, beside the budget, each listing runs alone
+    (``alone.survey``). What is made on the way (compiled code, rewritten graphs) lies under ``scratch`` and is removed.
 
     Importing the runtimes, once, is not part of the budget; what the entries' modules need besides (timm, keras) is
     best imported by the caller too. The calling process must be single threaded, with no model run on more than one
@@ -226,30 +230,37 @@ def measure(
     groups = _groups(entries, points, margin=margin, seed=seed)
     for group in groups:
         if group.stopped is None:
-            runners.preload(entry.runtime(group.points[0]) for entry in group.entries)
-    before, started = machine.load(), time.monotonic()
+            runners.preload(*(entry.runtime(group.points[0]) for entry in group.entries))
+    before, began = machine.load(), time.monotonic()
     stall = max(_LEAST_STALL_S, budget_s) if stall_s is None else stall_s
     with tempfile.TemporaryDirectory(dir=scratch) as work:
-        started += _survey(groups, Path(work), stall_s=stall, progress=progress)
-        _run_blocks(groups, started, budget_s=budget_s, stall_s=stall, progress=progress)
+        _survey(groups, Path(work), progress, stall_s=stall, memory_bytes=memory_bytes)
+        started = time.monotonic()
+        _run_blocks(groups, started, progress, budget_s=budget_s, stall_s=stall, memory_bytes=memory_bytes)
     if not any(group.blocks for group in groups):
         raise SubjectError("latency-failed", _nothing(groups))
     facts = machine.describe() | {"load_before": before, "load_after": machine.load()}
     progress(max(1, int(budget_s)), max(1, int(budget_s)), "latency measured")
-    return Session(points, groups, margin, budget_s, seed, time.monotonic() - started, facts)
+    return Session(points, groups, margin, budget_s, seed, started - began, time.monotonic() - started, facts)
 
 
-def _survey(groups: list[Group], work: Path, *, stall_s: float, progress: Progress) -> float:
-    """Run every listing alone, in each group that it belongs to; return the seconds of compiling."""
-    compiling = 0.0
+def _survey(groups: list[Group], work: Path, progress: Progress, *, stall_s: float, memory_bytes: int | None) -> None:
+    """Run every listing alone, in each group that it belongs to."""
     for number, group in enumerate(groups):
         if group.stopped is None:
             progress(0, len(groups), f"latency on {group.points[0].runtime}: each model alone")
-            compiling += alone.survey(group, work / str(number), stall_s=stall_s)
-    return compiling
+            alone.survey(group, work / str(number), stall_s=stall_s, memory_bytes=memory_bytes)
 
 
-def _run_blocks(groups: list[Group], started: float, *, budget_s: float, stall_s: float, progress: Progress) -> None:
+def _run_blocks(
+    groups: list[Group],
+    started: float,
+    progress: Progress,
+    *,
+    budget_s: float,
+    stall_s: float,
+    memory_bytes: int | None,
+) -> None:
     """Run blocks of all groups in turn until each has stopped; ``started`` (monotonic, s) is when the budget began."""
     while open_groups := [group for group in groups if group.stopped is None]:
         group = min(open_groups, key=lambda item: item.spent_s)
@@ -259,7 +270,7 @@ def _run_blocks(groups: list[Group], started: float, *, budget_s: float, stall_s
             continue
         done = min(int(time.monotonic() - started), int(budget_s))
         progress(done, max(1, int(budget_s)), f"latency on {group.points[0].runtime}: {group.forecast()}")
-        group.run_block(left_s=max(left, 0.0), budget_s=budget_s, stall_s=stall_s)
+        group.run_block(left_s=max(left, 0.0), budget_s=budget_s, stall_s=stall_s, memory_bytes=memory_bytes)
         rest = (started + budget_s - time.monotonic()) / len(open_groups)
         if group.stopped in {"decided", "precise"} and group.attempt == 1 and group.void() and group.affords(rest):
             group.rerun()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
-    """Time ``{"entries", "points", "budget_s", "margin", "seed"}``; the result is the session's JSON.
+    """Time ``{"entries", "points", "budget_s", "margin", "seed", "memory_bytes"}``; the result is the session's JSON.
 
     An entry is ``{"subject", "model", "input_shape", "contract"}``, ``model`` being the ONNX file that ``inspect``
     left, ``contract`` None where the zoo documents none; a point has the fields of ``OperatingPoint``. File:
@@ -30,6 +30,7 @@ def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
         margin=request["margin"],
         seed=request["seed"],
         progress=progress,
+        memory_bytes=request["memory_bytes"],
         scratch=scratch,
     )
     session.write_samples(scratch / "samples.npz")

@@ -234,6 +234,7 @@ def built():
 
 entries = [Entry("torch:a", None, native, (1, 3, 32, 32)), Entry("keras:a", None, built, (1, 32, 32, 3))]
 points = [OperatingPoint("torch"), OperatingPoint("torch", batch=4), OperatingPoint("torch", threads=2)]
+points += [OperatingPoint("torch", precision="bfloat16")]
 session = measure(entries, points, budget_s=5.0, margin=0.5, seed=0, progress=lambda *_: None, stall_s=20.0)
 print(json.dumps(session.to_json()))
 """
@@ -242,10 +243,12 @@ print(json.dumps(session.to_json()))
 def test_torch_and_keras_run_in_processes_forked_after_their_import() -> None:
     done = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    points = json.loads(done.stdout)["operating_points"]
+    *points, half = json.loads(done.stdout)["operating_points"]
+    assert "keras:a is a Keras model, whose precision and layout are fixed" in half["reason"]
     assert [(point["batch"], point["threads"]) for point in points] == [(1, 1), (4, 1), (1, 2)]
     for point in points:
         assert [entry["ref"] for entry in point["entries"]] == ["torch:a", "keras:a"]
+        assert [entry["framework"] for entry in point["entries"]] == ["torch", "keras"]
         assert point["failures"] == []
         assert point["pairs"][0]["ratio"] > 0
 

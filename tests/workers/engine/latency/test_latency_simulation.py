@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from app.domain.latency import judge_latency
 from app.domain.policies import Policy
-from app.domain.verdicts import judge_latency
 from workers.engine.latency import analysis, block, process
 from workers.engine.latency.group import Group
 from workers.engine.latency.plan import plan
@@ -96,7 +96,7 @@ class Machine:
 def session(machine: Machine, monkeypatch: pytest.MonkeyPatch, *, margin: float, budget_s: float) -> dict[str, Any]:
     """Run one session as ``measure`` does; return its judged operating point."""
 
-    def run_forked(body: Any, **_: float) -> process.Outcome:
+    def run_forked(body: Any, _limits: process.Limits) -> process.Outcome:
         result = body(None)
         rounds = len(result["points"][0]["steal"])
         return process.Outcome(START_S + rounds * CALL_S * len(SLOTS), result)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from workers.engine.protocol import SubjectError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 class Runner(Protocol):
     """An entry loaded in this process, for points that differ in batch and boundary alone."""
+
+    framework: str
+    """What the zoo's own call goes through: onnxruntime, torch or keras (on its torch backend)."""
 
     input_type: str
     """Type of the numbers that the model takes, as numpy names it."""
@@ -51,7 +54,7 @@ class Runner(Protocol):
         """Return the most device memory in use since the entry was loaded, None on the CPU or where nobody says."""
 
 
-def preload(runtimes: Iterable[str]) -> None:
+def preload(*runtimes: str) -> None:
     """Import runtimes without running anything, so that every process forked afterwards has them at once."""
     wanted = set(runtimes)
     if "onnxruntime" in wanted:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PICTURE = (375, 500)
 """Height and width of the pictures: the size most common in ImageNet's validation set."""
 
+NO_CONTRACT = "it has no documented input contract, so nothing says what to do from the picture to its input"
+"""Why a listing has no ``end_to_end``."""
+
 _QUALITY = 90
 _COARSE = (24, 32)
 _GRAIN = 8.0
@@ -50,8 +53,3 @@ def jpeg(contract: Contract, seed: int) -> bytes:
 def prepared(contract: Contract, encoded: bytes, batch: int) -> npt.NDArray[np.float32]:
     """Decode and prepare a picture ``batch`` times, one after the other, as a server does with a batch of pictures."""
     return apply.batch(contract, [Image.open(io.BytesIO(encoded)) for _ in range(batch)])
-
-
-def no_contract(ref: str) -> str:
-    """Say why a listing has no ``end_to_end``."""
-    return f"{ref} has no documented input contract, so nothing says what to do from the picture to its input"

@@ -39,6 +39,7 @@ _CUDA = "CUDAExecutionProvider"
 class OnnxRuntimeRunner:
     """One entry's file in onnxruntime. Batches that the file does not take run on its graph with a free batch."""
 
+    framework = "onnxruntime"
     compile_ms: float | None = None
 
     def __init__(self, entry: Entry, point: OperatingPoint) -> None:
@@ -93,7 +94,7 @@ class OnnxRuntimeRunner:
         if fixed not in {None, point.batch} and self._entry.freed is None:
             return f"its graph is fixed to batch {fixed}; export it with a dynamic batch to measure batch {point.batch}"
         if point.boundary == "end_to_end" and self._entry.contract is None:
-            return inputs.no_contract(self._entry.ref)
+            return inputs.NO_CONTRACT
         if point.boundary == "device" and self._stream is None:
             return "its device cannot be timed, because torch, whose CUDA events are used, finds no CUDA device"
         return None
@@ -124,7 +125,7 @@ class OnnxRuntimeRunner:
             return from_picture
         values = inputs.random_input((point.batch, *self._entry.input_shape[1:]), self.input_type, seed)
         if point.boundary == "device":
-            return _OnDevice(session, self._input.name, values, self._stream)
+            return _OnDevice(session, self._input.name, values, self._stream, point.device)
         feed = {self._input.name: values}
         return lambda: session.run(None, feed)
 
@@ -170,14 +171,14 @@ def _stream() -> Any:
 class _OnDevice:
     """A run with input and outputs in device memory, timed by events on the session's own stream."""
 
-    def __init__(self, session: Any, name: str, values: npt.NDArray[Any], stream: Any) -> None:
+    def __init__(self, session: Any, name: str, values: npt.NDArray[Any], stream: Any, device: str) -> None:
         import torch
 
         self._session, self._stream = session, stream
         self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, "cuda", 0))
+        self._binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, device, 0))
         for output in session.get_outputs():
-            self._binding.bind_output(output.name, "cuda", 0)
+            self._binding.bind_output(output.name, device, 0)
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
 
     def __call__(self) -> Any:

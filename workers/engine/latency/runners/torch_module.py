@@ -36,7 +36,7 @@ class TorchRunner:
     def __init__(self, entry: Entry, point: OperatingPoint) -> None:
         if entry.module is None:
             raise SubjectError("no-module", f"{entry.ref} brings no torch module; measure it on onnxruntime instead.")
-        self._entry, self._point = entry, point
+        self._entry = entry
         self._compiled = point.runtime == "torch-compile"
         self._dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(point.precision, torch.float32)
         self.input_type = str(self._dtype).removeprefix("torch.")
@@ -49,12 +49,14 @@ class TorchRunner:
         torch.backends.cudnn.benchmark = False
         self._scope = contextlib.ExitStack()
         module = entry.module()
-        if self._is_keras(module):
+        self.framework = "keras" if self._is_keras(module) else "torch"
+        if self.framework == "keras":
             self._check_keras(point)
-        module = module.to(self._device, self._dtype)
+        if self._dtype is not torch.float32:
+            module = module.to(self._dtype)
+        module = module.to(self._device)
         if point.layout == "channels_last":
             module = module.to(memory_format=torch.channels_last)
-        self._module = module
         self._run = torch.compile(module, backend=_BACKEND, dynamic=False) if self._compiled else module
 
     @staticmethod
@@ -74,7 +76,7 @@ class TorchRunner:
     def refusal(self, point: OperatingPoint) -> str | None:
         """Why this entry cannot run at ``point``, or None; modules take any batch."""
         if point.boundary == "end_to_end" and self._entry.contract is None:
-            return inputs.no_contract(self._entry.ref)
+            return inputs.NO_CONTRACT
         return None
 
     def free(self, folder: Path) -> None:
