@@ -155,7 +155,7 @@ def _resident_with_children(pid: int) -> int:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     except OSError:
         children = []
-    return sum(_resident(int(each)) for each in (pid, *children))
+    return _resident(pid) + sum(_resident(int(child)) for child in children)
 
 
 def _resident(pid: int) -> int:
