@@ -21,7 +21,7 @@ from app.db.session import Database
 from app.domain.states import FINAL
 from app.settings import Settings
 from workers.engines import EngineChoice
-from workers.reaper import Reaper
+from workers.reaper import DEVICES, Reaper
 from workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.local", description="Runs queued jobs on this machine.")
     parser.add_argument("--until", type=uuid.UUID, help="end when this comparison or audit has ended")
     parser.add_argument("--slots", type=int, help="jobs at the same time (default: ZOOAUDIT_WORKER_SLOTS)")
-    parser.add_argument("--device", default="cpu", help="device class of the jobs to run")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="device class of the jobs to run")
     options = parser.parse_args(arguments)
     # Standard output belongs to whoever started this for an answer.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
