@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workers.engine.latency import clock, order, runners
+from workers.engine.latency.conditions import Conditions
+from workers.engine.latency.gpu import Gpu
 from workers.engine.latency.plan import Scatter, plan, share
 
 if TYPE_CHECKING:
@@ -68,9 +70,9 @@ def run(task: Task, send: Send) -> dict[str, Any]:
     """Run the block in this process; the result is JSON (see ``_Point.result`` for the fields of ``points``)."""
     started = time.perf_counter()
     rng = np.random.default_rng((task.seed, task.number))
+    gpu = None if task.points[0].device == "cpu" else Gpu.first()
     slots, refusals = _load(task, rng, send)
-    steal = clock.Steal()
-    warmed = [_Point(task, index, slots, refusals, steal) for index in range(len(task.points))]
+    warmed = [_Point(task, index, slots, refusals, gpu) for index in range(len(task.points))]
     for point in warmed:
         if point.slots:
             point.warm(rng, send, most_s=WARMUP_SHARE * task.left_s / len(warmed))
@@ -128,11 +130,11 @@ class _Point:
     """One operating point of a block: the calls of those slots that can run at it."""
 
     def __init__(
-        self, task: Task, index: int, slots: list[_Slot], refusals: dict[tuple[int, int], str], steal: clock.Steal
+        self, task: Task, index: int, slots: list[_Slot], refusals: dict[tuple[int, int], str], gpu: Gpu | None
     ) -> None:
         self._task = task
         self._point = task.points[index]
-        self._steal = steal
+        self._gpu = gpu
         self._clock = clock.Clock(self._point.threads)
         self._refused = {entry: reason for (entry, at), reason in refusals.items() if at == index}
         self.slots = [slot for slot in slots if slot.entry not in self._refused]
@@ -141,6 +143,7 @@ class _Point:
         self._warmup = 0
         self._agreed = False
         self._rows: list[dict[str, Any]] = []
+        self._conditions: Conditions | None = None
         self.round_s = 0.0
 
     def warm(self, rng: np.random.Generator, send: Send, *, most_s: float) -> None:
@@ -182,13 +185,17 @@ class _Point:
             # The pause since the last call has cooled the caches, and short calls notice.
             for call in self._calls:
                 call()
+        conditions = self._conditions = Conditions(len(self._calls), self._gpu, round_s=self.round_s)
         beat = time.perf_counter()
         for _ in range(count):
             turn = next(turns)
-            before = self._steal.ticks()
-            ticks = [self._clock.timed(self._calls[slot]) for slot in turn]
-            row = {"order": turn, "steal": self._steal.ticks() - before, "ticks": ticks}
-            self._rows.append(row)
+            ticks = []
+            conditions.begin()
+            for slot in turn:
+                ticks.append(self._clock.timed(self._calls[slot]))
+                conditions.called(slot)
+            conditions.end()
+            self._rows.append({"order": turn, "ticks": ticks})
             now = time.perf_counter()
             if now + self.round_s > until:
                 break
@@ -208,7 +215,7 @@ class _Point:
         return columns | {
             "slots": [slot.entry for slot in self.slots],
             "waits": self._clock.measures_waits(),
-            "steal": [row["steal"] for row in self._rows],
+            "conditions": self._conditions.columns() if self._conditions else {},
             "refused": {str(entry): reason for entry, reason in self._refused.items()},
             "first_call_ms": self._first_ms,
             "load_ms": [slot.load_ms for slot in self.slots],

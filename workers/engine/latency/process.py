@@ -26,9 +26,13 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass
 class Outcome:
-    """What became of a block: its ``result``, or the ``reason`` there is none; ``stage`` is the last one it named."""
+    """What became of a block: its ``result``, or the ``reason`` there is none; ``stage`` is the last one it named.
+
+    ``seconds`` of wall time, ``cpu_s`` of CPU time.
+    """
 
     seconds: float
+    cpu_s: float = 0.0
     result: Message | None = None
     reason: str | None = None
     stage: Message = field(default_factory=dict)
@@ -61,8 +65,9 @@ def run_forked(body: Callable[[Callable[[Message], None]], Message], *, stall_s:
             # What stalled, or what nobody listens to any more, must not run on beside the next block.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        status = os.waitpid(pid, 0)[1]
+        _, status, usage = os.wait4(pid, 0)
     outcome.seconds = time.monotonic() - started
+    outcome.cpu_s = usage.ru_utime + usage.ru_stime
     if outcome.result is None and outcome.reason is None:
         outcome.reason = _death(status)
     return outcome
