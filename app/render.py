@@ -176,7 +176,17 @@ def _latency(block: dict[str, Any]) -> list[RenderableType]:
             str(point.get("blocks", "-")),
             word(point["verdict"]),
         )
-    return [table, Text.assemble("verdict: ", word(block["verdict"]))]
+    doubts = [
+        Text(f"{operating_point(point)}: {point['reason']}", style="dim")
+        for point in block["operating_points"]
+        if point.get("reason") and point["verdict"] == "inconclusive"
+    ]
+    return [table, *_machine(block.get("machine") or {}), *doubts, Text.assemble("verdict: ", word(block["verdict"]))]
+
+
+def _machine(facts: dict[str, Any]) -> list[Text]:
+    """Return one line on where times were measured: they hold there."""
+    return [Text(f"machine {facts['short']}: {facts['line']}", style="dim")] if facts.get("line") else []
 
 
 def operating_point(point: dict[str, Any]) -> str:
@@ -262,7 +272,7 @@ def _ranked_accuracy(found: list[dict[str, Any]], _answers: dict[str, dict[str, 
     return table
 
 
-def _ranked_latency(found: list[dict[str, Any]], _answers: dict[str, dict[str, Any]]) -> Table:
+def _ranked_latency(found: list[dict[str, Any]], answers: dict[str, dict[str, Any]]) -> Table:
     table = empty_table(
         f"Latency: the {len(found)} largest discrepancies",
         "model",
@@ -274,6 +284,13 @@ def _ranked_latency(found: list[dict[str, Any]], _answers: dict[str, dict[str, A
         "control>r",
         "verdict",
     )
+    # Each ratio stems from one machine; where there were several, a row says from which.
+    blocks = [answers[item["comparison_id"]]["latency"] for item in found]
+    machines = {facts["short"]: facts["line"] for block in blocks if (facts := block.get("machine") or {}).get("line")}
+    table.caption = "\n".join(f"machine {name}: {line}" for name, line in machines.items())
+    table.caption_justify = "left"
+    if len(machines) > 1:
+        table.add_column("machine")
     for item in found:
         control = item["details"].get("control") or {}
         table.add_row(
@@ -285,6 +302,7 @@ def _ranked_latency(found: list[dict[str, Any]], _answers: dict[str, dict[str, A
             interval(None if item["ci95"] is None else [1 + end for end in item["ci95"]]),
             interval(control.get("ci95")),
             word(item["details"].get("verdict")),
+            *([item["details"].get("machine") or "-"] if len(machines) > 1 else []),
         )
     return table
 

@@ -113,38 +113,13 @@ def judge_accuracy(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
         if measured.get(metric):
             judged[metric] = {**measured[metric], "significant": measured[metric]["p_value"] < SIGNIFICANCE}
     top1 = judged["top1"]
-    where = place(_pair(top1["ci95"]), margin, inner=_pair(top1["ci90"]))
+    where = place(as_interval(top1["ci95"]), margin, inner=as_interval(top1["ci90"]))
     words = {Place.INSIDE: "equivalent", Place.OUTSIDE: "different", Place.INCONCLUSIVE: "inconclusive"}
     undecided = where is Place.INCONCLUSIVE and margin > 0
     judged["verdict"] = words[where]
     judged["margin"] = margin
     judged["items_needed"] = items_needed(measured["discordant"], margin) if undecided else None
     return judged
-
-
-def judge_latency(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
-    """Add ``verdict`` and ``margin`` to every operating point of a measured latency block, and the joint verdict."""
-    points = [_judge_point(point, policy.latency_margin) for point in measured["operating_points"]]
-    return {**measured, "operating_points": points, "verdict": _joint_latency({point["verdict"] for point in points})}
-
-
-def _joint_latency(verdicts: set[str]) -> str:
-    """Join the operating points: one of them outside the margin is enough, two that contradict each other are not."""
-    if verdicts == {"same"}:
-        return "same"
-    faster = verdicts & {"a_faster", "b_faster"}
-    return faster.pop() if len(faster) == 1 else "inconclusive"
-
-
-def _judge_point(point: dict[str, Any], margin: float) -> dict[str, Any]:
-    if point.get("ratio") is None or point.get("ci95") is None or point.get("void"):
-        return {**point, "margin": margin, "verdict": "inconclusive"}
-    low, high = _pair(point["ci95"])
-    # The margin is symmetric in the logarithm, so that exchanging A and B exchanges the verdict and nothing else.
-    where = place((math.log(low), math.log(high)), math.log1p(margin))
-    if where is Place.OUTSIDE:
-        return {**point, "margin": margin, "verdict": "b_faster" if low > 1 else "a_faster"}
-    return {**point, "margin": margin, "verdict": "same" if where is Place.INSIDE else "inconclusive"}
 
 
 def findings(blocks: dict[str, Any], policy: Policy, asked: Iterable[Dimension]) -> list[Finding]:
@@ -224,7 +199,8 @@ def _what_would_decide(dimension: Dimension, block: dict[str, Any] | None) -> st
     return f"{dimension} is undecided within the time it was given; measure it longer."
 
 
-def _pair(values: Sequence[float]) -> Interval:
+def as_interval(values: Sequence[float]) -> Interval:
+    """Return both ends of an interval in JSON."""
     low, high = values
     return (low, high)
 
@@ -281,7 +257,7 @@ def _accuracy_findings(block: dict[str, Any], policy: Policy, severity: Severity
         if not block.get(metric):
             continue
         value = block[metric]
-        interval = _pair(value["ci95"])
+        interval = as_interval(value["ci95"])
         found.append(
             Finding(
                 Dimension.ACCURACY,
@@ -291,13 +267,13 @@ def _accuracy_findings(block: dict[str, Any], policy: Policy, severity: Severity
                 value["difference"],
                 interval,
                 margin,
-                place(interval, margin, inner=_pair(value["ci90"])),
+                place(interval, margin, inner=as_interval(value["ci90"])),
                 severity if metric == "top1" else Severity.ADVISORY,
                 {"p_value": value["p_value"], "dataset": block.get("dataset"), "items": block["items"]}
                 | (noise if metric == "top1" else {}),
             )
         )
-    low, high = _pair(block["agreement_ci95"])
+    low, high = as_interval(block["agreement_ci95"])
     disagreement = (1 - high, 1 - low)
     found.append(
         Finding(
@@ -348,7 +324,12 @@ def _latency_findings(block: dict[str, Any], policy: Policy, severity: Severity)
                 policy.latency_margin,
                 words.get(point["verdict"], Place.INCONCLUSIVE),
                 severity,
-                {"control": point.get("control"), "verdict": point["verdict"], "stopped": point.get("stopped")},
+                {
+                    "control": point.get("control"),
+                    "verdict": point["verdict"],
+                    "stopped": point.get("stopped"),
+                    "machine": block.get("machine", {}).get("short"),
+                },
             )
         )
     return found
