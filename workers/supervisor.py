@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from workers.preparation import Work
     from workers.watch import Reply
 
+_BLOCK_MEMORY = 0.9
+"""Share of the memory of a measurement beyond which one block of a latency session is ended."""
+
 _log = structlog.get_logger()
 
 _WITHOUT_ENGINE: dict[str, Callable[[Session, Claim], None]] = {
@@ -161,6 +164,9 @@ class Supervisor:
         network: bool = False,  # noqa: FBT001, FBT002
     ) -> Reply:
         """Run one operation of the engine to its reply."""
+        if operation == JobKind.LATENCY:
+            # A block that takes too much is ended by the session itself, which keeps the others; it must be first.
+            request = request | {"memory_bytes": int(_BLOCK_MEMORY * self._settings.engine_memory_bytes)}
         document = {"op": operation, "scratch": str(scratch), "network": network, "request": request}
         stderr = scratch / "engine.log"
         engine = self._engines.start(document, stderr)

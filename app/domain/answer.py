@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app.domain import claims, contracts, suspicions
-from app.domain.latency import judge_latency
 from app.domain.policies import Dimension, Policy
-from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, verdict
+from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, judge_latency, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from app.domain import confirmation
 from app.domain.policies import Dimension
 
 if TYPE_CHECKING:
@@ -113,13 +114,40 @@ def judge_accuracy(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
         if measured.get(metric):
             judged[metric] = {**measured[metric], "significant": measured[metric]["p_value"] < SIGNIFICANCE}
     top1 = judged["top1"]
-    where = place(as_interval(top1["ci95"]), margin, inner=as_interval(top1["ci90"]))
+    where = place(_pair(top1["ci95"]), margin, inner=_pair(top1["ci90"]))
     words = {Place.INSIDE: "equivalent", Place.OUTSIDE: "different", Place.INCONCLUSIVE: "inconclusive"}
     undecided = where is Place.INCONCLUSIVE and margin > 0
     judged["verdict"] = words[where]
     judged["margin"] = margin
     judged["items_needed"] = items_needed(measured["discordant"], margin) if undecided else None
     return judged
+
+
+def judge_latency(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
+    """Add ``verdict`` and ``margin`` to every operating point of a measured latency block, and the joint verdict."""
+    points = [_judge_point(point, policy.latency_margin) for point in measured["operating_points"]]
+    return {**measured, "operating_points": points, "verdict": _joint_latency({point["verdict"] for point in points})}
+
+
+def _joint_latency(verdicts: set[str]) -> str:
+    """Join the operating points: one of them outside the margin is enough, two that contradict each other are not."""
+    if verdicts == {"same"}:
+        return "same"
+    faster = verdicts & {"a_faster", "b_faster"}
+    return faster.pop() if len(faster) == 1 else "inconclusive"
+
+
+def _judge_point(point: dict[str, Any], margin: float) -> dict[str, Any]:
+    if point.get("ratio") is None or point.get("ci95") is None or point.get("void"):
+        return {**point, "margin": margin, "verdict": "inconclusive"}
+    low, high = _pair(point["ci95"])
+    # The margin is symmetric in the logarithm, so that exchanging A and B exchanges the verdict and nothing else.
+    where = place((math.log(low), math.log(high)), math.log1p(margin))
+    faster = "b_faster" if low > 1 else "a_faster"
+    word = {Place.OUTSIDE: faster, Place.INSIDE: "same", Place.INCONCLUSIVE: "inconclusive"}[where]
+    if doubt := confirmation.doubt(point, word, margin):
+        return {**point, "margin": margin, "verdict": "inconclusive", "reason": doubt}
+    return {**point, "margin": margin, "verdict": word}
 
 
 def findings(blocks: dict[str, Any], policy: Policy, asked: Iterable[Dimension]) -> list[Finding]:
@@ -199,8 +227,7 @@ def _what_would_decide(dimension: Dimension, block: dict[str, Any] | None) -> st
     return f"{dimension} is undecided within the time it was given; measure it longer."
 
 
-def as_interval(values: Sequence[float]) -> Interval:
-    """Return both ends of an interval in JSON."""
+def _pair(values: Sequence[float]) -> Interval:
     low, high = values
     return (low, high)
 
@@ -257,7 +284,7 @@ def _accuracy_findings(block: dict[str, Any], policy: Policy, severity: Severity
         if not block.get(metric):
             continue
         value = block[metric]
-        interval = as_interval(value["ci95"])
+        interval = _pair(value["ci95"])
         found.append(
             Finding(
                 Dimension.ACCURACY,
@@ -267,13 +294,13 @@ def _accuracy_findings(block: dict[str, Any], policy: Policy, severity: Severity
                 value["difference"],
                 interval,
                 margin,
-                place(interval, margin, inner=as_interval(value["ci90"])),
+                place(interval, margin, inner=_pair(value["ci90"])),
                 severity if metric == "top1" else Severity.ADVISORY,
                 {"p_value": value["p_value"], "dataset": block.get("dataset"), "items": block["items"]}
                 | (noise if metric == "top1" else {}),
             )
         )
-    low, high = as_interval(block["agreement_ci95"])
+    low, high = _pair(block["agreement_ci95"])
     disagreement = (1 - high, 1 - low)
     found.append(
         Finding(

@@ -7,10 +7,23 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from app.domain.policies import POLICIES, Dimension, InvalidPolicyError, Policy
-from app.domain.verdicts import Finding, Place, Severity, items_needed, judge_accuracy, place
+from app.domain.verdicts import Finding, Place, Severity, items_needed, judge_accuracy, judge_latency, place
 
 SMALL = st.floats(-1, 1)
 DEFAULT = POLICIES["default"]
+
+
+def point(ratio, low, high):
+    return {
+        "batch": 1,
+        "runtime": "torch",
+        "device": "cpu",
+        "threads": 1,
+        "a": {"median_ms": 1.0},
+        "b": {"median_ms": 1.0},
+        "ratio": ratio,
+        "ci95": [low, high],
+    }
 
 
 @given(SMALL, SMALL, st.floats(0, 0.5))
@@ -49,6 +62,30 @@ def test_accuracy_says_what_would_decide():
     assert (judged["verdict"], judged["items_needed"]) == ("inconclusive", items_needed(0.05, 0.005))
     assert judged["top1"]["significant"] is False
     assert "significant" not in top1, "what was measured is not changed"
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(1.0, 0.99, 1.01)], "same"),
+        ([(2.0, 1.9, 2.1)], "b_faster"),
+        ([(0.5, 0.4, 0.6)], "a_faster"),
+        ([(2.0, 1.9, 2.1), (0.5, 0.4, 0.6)], "inconclusive"),
+        ([(1.0, 0.5, 1.5)], "inconclusive"),
+        ([], "inconclusive"),
+    ],
+)
+def test_latency(points, expected):
+    judged = judge_latency({"operating_points": [point(*values) for values in points]}, DEFAULT)
+    assert judged["verdict"] == expected
+
+
+@given(st.floats(0.01, 100), st.floats(0, 1))
+def test_exchanging_a_and_b_exchanges_the_latency_verdict(ratio, width):
+    low, high = ratio * (1 - width / 2) + 1e-9, ratio * (1 + width)
+    one = judge_latency({"operating_points": [point(ratio, low, high)]}, DEFAULT)["verdict"]
+    other = judge_latency({"operating_points": [point(1 / ratio, 1 / high, 1 / low)]}, DEFAULT)["verdict"]
+    assert other == {"a_faster": "b_faster", "b_faster": "a_faster"}.get(one, one)
 
 
 @given(st.floats(0.01, 100))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from workers.engine.latency import statistics
 from workers.engine.latency.around import Around
-from workers.engine.latency.plan import BETWEEN, WITHIN, Scatter
+from workers.engine.latency.plan import Scatter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +59,7 @@ class PointBlock:
     warmup_iterations: int
     warmup_agreed: bool
     busy_beside: float | None
+    _ratios: dict[tuple[int, int], Ratio] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_json(
@@ -148,6 +150,30 @@ class PointBlock:
             return None
         return times * clocks
 
+    def ratio(self, a: int, b: int) -> Ratio:
+        """Compare slot ``a`` with slot ``b`` in this block; computed once, because every later block asks again."""
+        if (a, b) not in self._ratios:
+            times, rounds, basis = self.times((a, b))
+            used = self.cpu_ns[rounds][:, [a, b]].astype(np.float64)
+            ran = self.cycles((a, b), times)
+            self._ratios[a, b] = Ratio(
+                wall=statistics.block_ratio(times[rounds, 0], times[rounds, 1]),
+                cpu=statistics.block_ratio(used[:, 0], used[:, 1]).log_ratio if (used > 0).all() else None,
+                cycles=None if ran is None else statistics.block_ratio(ran[rounds, 0], ran[rounds, 1]).log_ratio,
+                basis=basis,
+            )
+        return self._ratios[a, b]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Two slots of one block: the log-ratio in wall time, CPU time and cycles, and what times it rests on."""
+
+    wall: statistics.BlockRatio
+    cpu: float | None
+    cycles: float | None
+    basis: Basis
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -165,38 +191,34 @@ class Pair:
 
 def pair(blocks: Sequence[PointBlock], a: int, b: int) -> Pair:
     """Compare slot ``a`` with slot ``b``; needs at least one block."""
-    wall: list[statistics.BlockRatio] = []
-    cpu: list[float] = []
-    cycles: list[float] = []
-    basis: Counter[str] = Counter()
-    for block in blocks:
-        times, rounds, chosen = block.times((a, b))
-        basis[chosen] += 1
-        wall.append(statistics.block_ratio(times[rounds, 0], times[rounds, 1]))
-        used = block.cpu_ns[rounds][:, [a, b]].astype(np.float64)
-        if (used > 0).all():
-            cpu.append(statistics.block_ratio(used[:, 0], used[:, 1]).log_ratio)
-        if (ran := block.cycles((a, b), times)) is not None:
-            cycles.append(statistics.block_ratio(ran[rounds, 0], ran[rounds, 1]).log_ratio)
+    ratios = [block.ratio(a, b) for block in blocks]
+    cpu = [item.cpu for item in ratios if item.cpu is not None]
+    cycles = [item.cycles for item in ratios if item.cycles is not None]
     return Pair(
         a=a,
         b=b,
-        wall=statistics.estimate(np.array([item.log_ratio for item in wall])),
+        wall=statistics.estimate(np.array([item.wall.log_ratio for item in ratios])),
         cpu=statistics.estimate(np.array(cpu)) if cpu else None,
         cycles=statistics.estimate(np.array(cycles)) if cycles else None,
-        scatter=_scatter(wall),
-        basis=dict(basis),
+        scatter=_scatter([item.wall for item in ratios]),
+        basis=dict(Counter(item.basis for item in ratios)),
     )
 
 
 def _scatter(ratios: Sequence[statistics.BlockRatio]) -> Scatter:
-    """Split the scatter of block ratios into what the pairs explain and what lies between processes."""
+    """Split the scatter of block ratios by where it comes from.
+
+    The halves of one block share its process, so that their difference holds what iterations and time do; the ratios of
+    several blocks hold all three.
+    """
+    assumed = Scatter()
     if len(ratios) < _SCATTER_BLOCKS:
-        return Scatter(max(WITHIN, *(item.spread for item in ratios)), BETWEEN)
-    within = float(np.median([item.spread for item in ratios]))
-    explained = float(np.mean([np.pi / 2 * within**2 / item.pairs for item in ratios]))
+        return assumed.widest(Scatter(max(item.quick for item in ratios), 0.0, 0.0))
+    iterations = float(np.median([item.quick for item in ratios]))
+    explained = float(np.mean([Scatter(iterations, 0.0, 0.0).variance(item.pairs) for item in ratios]))
+    inside = float(np.mean([item.halves**2 for item in ratios])) / 4
     total = float(np.var([item.log_ratio for item in ratios], ddof=1))
-    return Scatter(within, max(total - explained, 0.0) ** 0.5)
+    return Scatter(iterations, max(inside - explained, 0.0) ** 0.5, max(total - max(inside, explained), 0.0) ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -213,7 +235,7 @@ class PointResult:
         if self.control and not self.control.wall.half_width() < margin:
             return None
         if not values:
-            return "precise" if self.control and statistics.precise(self.control.wall, margin) else None
+            return "decided" if self.control and statistics.decided(self.control.wall, margin) else None
         if all(statistics.decided(item, margin) for item in values):
             return "decided"
         done = all(statistics.decided(item, margin) or statistics.precise(item, margin) for item in values)
@@ -226,7 +248,7 @@ class PointResult:
     def scatter(self) -> Scatter:
         """Return the widest scatter of any pair."""
         every = [*self.pairs, *([self.control] if self.control else [])]
-        return Scatter(max(item.scatter.within for item in every), max(item.scatter.between for item in every))
+        return reduce(Scatter.widest, (item.scatter for item in every))
 
 
 def analyse(blocks: Sequence[PointBlock]) -> PointResult | None:
@@ -254,7 +276,9 @@ def entry_json(ref: str, slot: int, blocks: Sequence[PointBlock]) -> dict[str, A
         "basis": dict(Counter(basis for _, _, basis in chosen)),
         "median_ms": float(np.median(wall)),
         "p90_ms": statistics.percentile_bound(wall, 0.9),
+        "p95_ms": statistics.percentile_bound(wall, 0.95),
         "p99_ms": statistics.percentile_bound(wall, 0.99),
+        "p999_ms": statistics.percentile_bound(wall, 0.999),
         "samples": len(wall),
         "first_call_ms": float(np.median([block.first_call_ms[slot] for block in blocks])),
         "load_ms": float(np.median([block.load_ms[slot] for block in blocks])),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +67,11 @@ class _Slot:
 
 
 def run(task: Task, send: Send) -> dict[str, Any]:
-    """Run the block in this process; the result is JSON (see ``_Point.result`` for the fields of ``points``)."""
+    """Run the block in this process; the result is JSON (see ``_Point.result`` for the fields of ``points``).
+
+    ``start_s`` is what it took to load and to warm up, ``rotation_s`` what the measured rounds took with everything
+    around them; ``plan`` is ``plan.Plan`` as it was made in between.
+    """
     started = time.perf_counter()
     rng = np.random.default_rng((task.seed, task.number))
     gpu = None if task.points[0].device == "cpu" else Gpu.first()
@@ -95,7 +99,13 @@ def run(task: Task, send: Send) -> dict[str, Any]:
         share_s = max(task.left_s - (now - started), 0.0) / (len(active) - done)
         planned_s = max(_OVERRUN * count * point.round_s, _SHORT_S)
         point.rotate(count, rng, send, until=now + min(share_s, planned_s))
-    return {"start_s": start_s, "points": [point.result() for point in warmed]}
+    rotation_s = time.perf_counter() - started - start_s
+    return {
+        "start_s": start_s,
+        "rotation_s": rotation_s,
+        "plan": asdict(chosen),
+        "points": [point.result() for point in warmed],
+    }
 
 
 def _load(task: Task, rng: np.random.Generator, send: Send) -> tuple[list[_Slot], dict[tuple[int, int], str]]:

@@ -7,10 +7,11 @@ thread pools of one would stay alive, and sometimes spin, beside the other.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from workers.engine.latency import analysis, block, machine, process
-from workers.engine.latency.plan import Scatter
+from workers.engine.latency.plan import Plan, Scatter
 
 if TYPE_CHECKING:
     from workers.engine.latency.points import Entry, OperatingPoint
@@ -23,7 +24,10 @@ _GRACE_FACTOR = 3.0
 
 @dataclass
 class Group:
-    """The state of one group while its session runs."""
+    """The state of one group while its session runs.
+
+    ``plan`` was made in the last block that ran, ``pilot`` in the first one: blocks still to run, that one included.
+    """
 
     entries: list[Entry]
     points: list[OperatingPoint]
@@ -38,6 +42,8 @@ class Group:
     refused: dict[int, list[dict[str, str]]] = field(default_factory=dict)
     stopped: str | None = None
     reason: str | None = None
+    plan: Plan | None = None
+    pilot: Plan | None = None
     _started: int = 0
     _row: int = 0
     _cheapest_s: float = 0.0
@@ -55,7 +61,7 @@ class Group:
         """Whether another block is expected to end within ``seconds``; the first one always may."""
         return not self.blocks or seconds >= self._cheapest_s
 
-    def run_block(self, *, left_s: float, budget_s: float, stall_s: float) -> None:
+    def run_block(self, *, left_s: float, budget_s: float, stall_s: float, memory_bytes: int | None = None) -> None:
         """Run one more block within ``left_s`` seconds, and stop this group when that settles it."""
         task = block.Task(
             entries=tuple(self.entries),
@@ -64,12 +70,13 @@ class Group:
             number=self._started,
             left_s=left_s,
             done=len(self.blocks),
-            scatter=self._scatter(),
+            scatter=self.scatter(),
             margin=self.margin,
         )
-        limit = _GRACE_FACTOR * (max(self._longest_s, left_s) if self.blocks else budget_s + stall_s) + _GRACE_S
+        most_s = _GRACE_FACTOR * (max(self._longest_s, left_s) if self.blocks else budget_s + stall_s) + _GRACE_S
+        limits = process.Limits(stall_s, most_s, memory_bytes)
         busy = machine.Busy()
-        outcome = process.run_forked(lambda send: block.run(task, send), stall_s=stall_s, limit_s=limit)
+        outcome = process.run_forked(lambda send: block.run(task, send), limits)
         self._started += 1
         self.spent_s += outcome.seconds
         if outcome.result is None:
@@ -80,6 +87,8 @@ class Group:
     def _finished(self, outcome: process.Outcome, result: dict[str, Any], busy_beside: float | None) -> None:
         number = self._started - 1
         self._row = 0
+        self.plan = Plan(**result["plan"])
+        self.pilot = self.pilot or self.plan
         self.blocks.append(
             [
                 analysis.PointBlock.from_json(
@@ -131,8 +140,17 @@ class Group:
         self.attempt += 1
         self.stopped = self.reason = None
 
-    def _scatter(self) -> Scatter:
+    def forecast(self) -> str:
+        """Say which block is next, and what the answer is expected to cost."""
+        if self.plan is None:
+            return f"block {len(self.blocks) + 1}, the pilot"
+        left = max(self.plan.blocks - 1, 1)
+        return (
+            f"block {len(self.blocks) + 1} of about {len(self.blocks) + left}, "
+            f"{left * self.plan.seconds / self.plan.blocks:.0f} s left"
+        )
+
+    def scatter(self) -> Scatter:
+        """Return the scatter to plan with: the widest of any pair at any point."""
         every = [item.scatter() for item in self.results() if item is not None]
-        if not every:
-            return Scatter()
-        return Scatter(max(item.within for item in every), max(item.between for item in every))
+        return reduce(Scatter.widest, every) if every else Scatter()

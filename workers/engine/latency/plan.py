@@ -5,36 +5,52 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from workers.engine.latency.statistics import DECISION_BLOCKS, STOP_LEVEL, student_quantile
+from workers.engine.latency.statistics import DECISION_BLOCKS, SHARP_SHARE, student_quantile
 
-WITHIN = 0.02
-BETWEEN = 0.004
-"""Scatter of log-ratios between the pairs of a block, and between blocks, assumed until blocks have shown their own."""
-
-MOST_ROUNDS = 256
-_ROUNDS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, MOST_ROUNDS)
+MOST_ROUNDS = 1024
+_ROUNDS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, MOST_ROUNDS)
 _MOST_BLOCKS = 40
 _WANTED_BLOCKS = 3
-ROOM = 0.6
-"""Share of the margin that the interval may fill, so that an estimate somewhat off 1 is decided too."""
+_ROOM = 0.8
+"""Share of the interval that makes a ratio sharp which a plan aims at: half of all plans that aim at it would miss."""
 _MEDIAN_VARIANCE = math.pi / 2
 """Variance of a median over that of a mean, for normal errors."""
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """Standard deviations of log-ratios: of the pairs within a block, and of blocks beyond what those explain."""
+    """Standard deviations of log-ratios, by where they come from.
 
-    within: float = WITHIN
-    between: float = BETWEEN
+    ``iterations``: from one pair of calls to the next, which more rounds average out; ``time``: slow changes within a
+    block, and ``processes``: one fresh process against the next, which only more blocks do. The defaults are assumed
+    until blocks have shown their own.
+    """
+
+    iterations: float = 0.02
+    time: float = 0.002
+    processes: float = 0.004
+
+    def variance(self, rounds: int) -> float:
+        """Return the variance of a block's log-ratio over so many rounds."""
+        return self.processes**2 + self.time**2 + _MEDIAN_VARIANCE * self.iterations**2 / rounds
+
+    def widest(self, other: Scatter) -> Scatter:
+        """Return the larger of both, part by part."""
+        return Scatter(
+            max(self.iterations, other.iterations), max(self.time, other.time), max(self.processes, other.processes)
+        )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Rounds in each block, blocks still to run (this one included), and the 99 % interval's half-width to expect."""
+    """Rounds in each block, blocks still to run (this one included), and what to expect of them.
+
+    ``seconds`` is the wall time of those blocks, ``half_width`` half of the 95 % interval's width on the log scale.
+    """
 
     rounds: int
     blocks: int
+    seconds: float
     half_width: float
 
 
@@ -42,8 +58,8 @@ def plan(*, start_s: float, round_s: float, left_s: float, done: int, scatter: S
     """Choose rounds and blocks.
 
     start_s: fork, loading and warm-up of one block; round_s: one round of every operating point; left_s: what remains
-    of the budget, this block's start included; done: blocks finished. Takes the cheapest plan expected to decide that
-    two equal listings are the same, else the most precise one that the budget holds, else what comes nearest to three
+    of the budget, this block's start included; done: blocks finished. Takes the cheapest plan expected to give a sharp
+    ratio of two equal listings, else the most precise one that the budget holds, else what comes nearest to three
     blocks.
     """
     # Rounds that together cost less than half of a start buy precision for next to nothing.
@@ -52,20 +68,20 @@ def plan(*, start_s: float, round_s: float, left_s: float, done: int, scatter: S
     choices = enough if enough[0] * round_s + start_s <= left_s / _WANTED_BLOCKS else _ROUNDS
     fitting: list[Plan] = []
     for rounds in choices:
-        variance = scatter.between**2 + _MEDIAN_VARIANCE * scatter.within**2 / rounds
         cost = start_s + rounds * round_s
         most = done + min(_MOST_BLOCKS, int(left_s / cost))
         for total in range(max(done + 1, _WANTED_BLOCKS), most + 1):
-            half = student_quantile(total - 1, STOP_LEVEL) * math.sqrt(variance / total)
-            fitting.append(Plan(rounds, total - done, half))
-    deciding = [item for item in fitting if item.half_width <= ROOM * margin and done + item.blocks >= DECISION_BLOCKS]
-    if deciding:
-        return min(deciding, key=lambda item: item.blocks * (start_s + item.rounds * round_s))
+            half = student_quantile(total - 1) * math.sqrt(scatter.variance(rounds) / total)
+            fitting.append(Plan(rounds, total - done, (total - done) * cost, half))
+    wanted = _ROOM * SHARP_SHARE * math.log1p(margin)
+    sharp = [item for item in fitting if item.half_width <= wanted and done + item.blocks >= DECISION_BLOCKS]
+    if sharp:
+        return min(sharp, key=lambda item: item.seconds)
     if fitting:
         return min(fitting, key=lambda item: item.half_width)
     blocks = max(1, min(_WANTED_BLOCKS - done, int(left_s / (start_s + round_s))))
-    rounds = int((left_s / blocks - start_s) / round_s)
-    return Plan(min(max(rounds, 1), MOST_ROUNDS), blocks, math.inf)
+    rounds = min(max(int((left_s / blocks - start_s) / round_s), 1), MOST_ROUNDS)
+    return Plan(rounds, blocks, blocks * (start_s + rounds * round_s), math.inf)
 
 
 def share(rounds: int, round_s: list[float]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import os
 import select
 import signal
@@ -12,6 +13,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.engine.protocol import EngineError
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_AT_MEMORY_EVERY_S = 0.1
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_MIB = 2**20
 
 
 @dataclass
@@ -32,19 +37,31 @@ class Outcome:
     """
 
     seconds: float
-    cpu_s: float = 0.0
     result: Message | None = None
     reason: str | None = None
     stage: Message = field(default_factory=dict)
+    cpu_s: float = 0.0
 
 
-def run_forked(body: Callable[[Callable[[Message], None]], Message], *, stall_s: float, limit_s: float) -> Outcome:
+@dataclass(frozen=True)
+class Limits:
+    """When a block is killed: after ``stall_s`` without a word, after ``wall_s``, or beyond ``memory_bytes``.
+
+    The bytes are what is resident of the child and of this process together, because that is what a whole measurement
+    is limited by; None knows no limit.
+    """
+
+    stall_s: float
+    wall_s: float
+    memory_bytes: int | None = None
+
+
+def run_forked(body: Callable[[Callable[[Message], None]], Message], limits: Limits) -> Outcome:
     """Run ``body(send)`` in a forked child and return its JSON result.
 
-    ``body`` names its stages by ``send({...})``. The child is killed when it says nothing for ``stall_s`` seconds or
-    runs longer than ``limit_s``. The caller must be single threaded and may have imported frameworks, but must not
-    have run them with more than one thread: OpenMP's threads do not survive a fork. JSON, not pickle, crosses the
-    pipe: the child has run a stranger's model.
+    ``body`` names its stages by ``send({...})``. The child is killed when it breaks a limit. The caller must be single
+    threaded and may have imported frameworks, but must not have run them with more than one thread: OpenMP's threads do
+    not survive a fork. JSON, not pickle, crosses the pipe: the child has run a stranger's model.
     """
     started = time.monotonic()
     reading, writing = os.pipe()
@@ -58,7 +75,7 @@ def run_forked(body: Callable[[Callable[[Message], None]], Message], *, stall_s:
     outcome = Outcome(seconds=0.0)
     closed = False
     try:
-        closed = _listen(reading, outcome, started, stall_s=stall_s, limit_s=limit_s)
+        closed = _listen(reading, outcome, _Guard(pid, started, limits))
     finally:
         os.close(reading)
         if not closed:
@@ -84,6 +101,9 @@ def _child(body: Callable[[Callable[[Message], None]], Message], writing: int) -
     code = 1
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            # Where memory runs out, the system shall end this block, not the session with the blocks before.
+            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDONLY)
@@ -102,25 +122,59 @@ def _child(body: Callable[[Callable[[Message], None]], Message], writing: int) -
         os._exit(code)
 
 
-def _listen(reading: int, outcome: Outcome, started: float, *, stall_s: float, limit_s: float) -> bool:
-    """Fill ``outcome`` from the child's lines; False when it stalled or ran over its limit before it was through."""
-    pending = b""
-    heard = time.monotonic()
-    while True:
+class _Guard:
+    """Tells when a child breaks a limit."""
+
+    def __init__(self, pid: int, started: float, limits: Limits) -> None:
+        self._pid = pid
+        self._started = started
+        self._limits = limits
+        self._heard = started
+
+    def heard(self) -> None:
+        """Note a sign of life."""
+        self._heard = time.monotonic()
+
+    def broken(self) -> str | None:
+        """Say which limit is broken, or None."""
         now = time.monotonic()
-        left = min(heard + stall_s - now, started + limit_s - now)
-        if left <= 0:
-            over = now - started >= limit_s
-            outcome.reason = (
-                f"it ran longer than {limit_s:.3g} s" if over else f"it gave no sign of life for {stall_s:.3g} s"
-            )
+        if now - self._started >= self._limits.wall_s:
+            return f"it ran longer than {self._limits.wall_s:.3g} s"
+        if now - self._heard >= self._limits.stall_s:
+            return f"it gave no sign of life for {self._limits.stall_s:.3g} s"
+        most = self._limits.memory_bytes
+        if most is not None and (used := _resident(self._pid) + _resident(os.getpid())) > most:
+            return f"it took {used // _MIB} MiB of memory where {most // _MIB} MiB are allowed"
+        return None
+
+    def look_again_s(self) -> float:
+        """Return the seconds until a limit can be broken next."""
+        now = time.monotonic()
+        left = min(self._heard + self._limits.stall_s, self._started + self._limits.wall_s) - now
+        return max(0.0, min(left, math.inf if self._limits.memory_bytes is None else _LOOK_AT_MEMORY_EVERY_S))
+
+
+def _resident(pid: int) -> int:
+    """Return the resident bytes of a process; 0 once it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+def _listen(reading: int, outcome: Outcome, guard: _Guard) -> bool:
+    """Fill ``outcome`` from the child's lines; False when it broke a limit before it was through."""
+    pending = b""
+    while True:
+        if broken := guard.broken():
+            outcome.reason = broken
             return False
-        if not select.select([reading], [], [], left)[0]:
+        if not select.select([reading], [], [], guard.look_again_s())[0]:
             continue
         chunk = os.read(reading, 1 << 16)
         if not chunk:
             return True
-        heard = time.monotonic()
+        guard.heard()
         *lines, pending = (pending + chunk).split(b"\n")
         for line in lines:
             message = json.loads(line)

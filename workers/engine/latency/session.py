@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +73,9 @@ class Session:
             "reason": group.reason,
             "excluded": [*group.excluded, *group.refused.get(index, [])],
             "failures": group.failures,
+            "pilot": None if group.pilot is None else asdict(group.pilot),
+            "scatter": asdict(group.scatter()) if group.blocks else None,
+            "seconds": group.spent_s,
         }
         if result is not None:
             return value | self._figures(group, result)
@@ -169,14 +172,16 @@ def measure(
     seed: int,
     progress: Progress,
     stall_s: float | None = None,
+    memory_bytes: int | None = None,
 ) -> Session:
     """Measure every entry at every point within ``budget_s`` seconds of wall time.
 
-    A group of points stops when every pair is decided against ``margin`` (a fraction) or its interval's half-width is
-    under a third of it, or when the budget is spent; a group whose control moved is measured once more if time is
-    left. A listing that breaks its process is left out while at least two others stand, a block that breaks later is
-    recorded. A process silent for ``stall_s`` (default: the budget, at least 30 s) is killed. One block of each
-    group always runs, even when it alone takes longer than the budget.
+    A group of points stops when every pair is decided against ``margin`` (a fraction) and its interval is narrow, or
+    sits on the margin, or when the budget is spent; a group whose control moved is measured once more if time is left.
+    A listing that breaks its process is left out while at least two others stand, a block that breaks later is
+    recorded. A block silent for ``stall_s`` (default: the budget, at least 30 s) is killed, and one that takes this
+    process and itself beyond ``memory_bytes`` of resident memory. One block of each group always runs, even when it
+    alone takes longer than the budget.
 
     Importing the runtimes, once, is not part of the budget; what the entries' modules need besides (timm, keras) is
     best imported by the caller too. The calling process must be single threaded, with no model run on more than one
@@ -196,8 +201,8 @@ def measure(
             group.stop("budget", f"the budget of {budget_s:g} s was spent after {len(group.blocks)} blocks")
             continue
         done = min(int(time.monotonic() - started), int(budget_s))
-        progress(done, max(1, int(budget_s)), f"latency on {group.points[0].runtime}: block {len(group.blocks) + 1}")
-        group.run_block(left_s=max(left, 0.0), budget_s=budget_s, stall_s=stall)
+        progress(done, max(1, int(budget_s)), f"latency on {group.points[0].runtime}: {group.forecast()}")
+        group.run_block(left_s=max(left, 0.0), budget_s=budget_s, stall_s=stall, memory_bytes=memory_bytes)
         rest = (started + budget_s - time.monotonic()) / len(open_groups)
         if group.stopped in {"decided", "precise"} and group.attempt == 1 and group.void() and group.affords(rest):
             group.rerun()

@@ -35,14 +35,25 @@ CLEAN_SHARE = 0.25
 """A block uses its undisturbed pairs alone when it has this many of them, and this share of all its pairs."""
 
 _MAD_TO_SD = 1.4826
+_LEAST_PAIRS = 4
+"""Fewest pairs whose order says anything."""
+
+
+SHARP_SHARE = 1 / 5
+"""A ratio is sharp when its interval reaches no further than this share of the margin, or of the ratio itself."""
 
 
 @dataclass(frozen=True)
 class BlockRatio:
-    """One block's log-ratio of two listings, and the spread and number of the pairs behind it."""
+    """One block's log-ratio of two listings, and the pairs behind it.
+
+    ``quick`` is the standard deviation of single pairs, from one pair to the next, so that slow changes do not count;
+    ``halves`` is the difference of the medians of the block's two halves, 0 below four pairs.
+    """
 
     log_ratio: float
-    spread: float
+    quick: float
+    halves: float
     pairs: int
 
 
@@ -70,7 +81,16 @@ def block_ratio(a: Floats, b: Floats) -> BlockRatio:
         raise ValueError(f"{len(a)} and {len(b)} times cannot be paired")
     logs = np.log(a / b)
     median = float(np.median(logs))
-    return BlockRatio(median, _MAD_TO_SD * float(np.median(np.abs(logs - median))), len(logs))
+    if len(logs) < _LEAST_PAIRS:
+        return BlockRatio(median, _MAD_TO_SD * float(np.median(np.abs(logs - median))), 0.0, len(logs))
+    steps = np.abs(np.diff(logs))
+    half = len(logs) // 2
+    return BlockRatio(
+        log_ratio=median,
+        quick=_MAD_TO_SD * float(np.median(steps)) / math.sqrt(2),
+        halves=float(np.median(logs[:half]) - np.median(logs[half:])),
+        pairs=len(logs),
+    )
 
 
 def enough_clean(disturbed: Bools) -> bool:
@@ -152,13 +172,19 @@ def outside_or_inside(interval: tuple[float, float] | None, margin: float) -> bo
 
 
 def decided(value: Estimate, margin: float) -> bool:
-    """Whether a session may stop because its 99 % interval answers against the margin."""
-    return value.blocks >= DECISION_BLOCKS and outside_or_inside(value.ci99, margin)
+    """Whether a session may stop: the 99 % interval answers against the margin, and the 95 % interval is sharp."""
+    return value.blocks >= DECISION_BLOCKS and outside_or_inside(value.ci99, margin) and sharp(value, margin)
+
+
+def sharp(value: Estimate, margin: float) -> bool:
+    """Whether the interval is narrow enough to be worth reporting, next to the margin or to a ratio far beyond it."""
+    return value.half_width() < SHARP_SHARE * max(math.log1p(margin), abs(math.log(value.ratio)))
 
 
 def precise(value: Estimate, margin: float) -> bool:
-    """Whether the interval's half-width is under a third of the margin."""
-    return value.blocks >= RANK_BLOCKS and value.half_width() < margin / 3
+    """Whether the ratio sits on the margin, and the interval is under a third of it: more blocks seldom decide."""
+    near = not outside_or_inside(value.ci95, margin)
+    return near and value.blocks >= RANK_BLOCKS and value.half_width() < margin / 3
 
 
 def moved(control: Estimate, margin: float) -> bool:
@@ -184,8 +210,8 @@ def blocks_needed(value: Estimate, margin: float) -> int | None:
 def percentile_bound(samples: Floats, share: float, confidence: float = 0.99) -> float | None:
     """Upper bound of a percentile at ``confidence``: an order statistic; None when there are too few samples.
 
-    Source: Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2. Needs 64 samples for the 90th percentile
-    and 662 for the 99th, so that the bound is not the maximum of a sample barely long enough.
+    Source: Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2. Needs the samples of
+    ``PERCENTILE_SAMPLES``, so that the bound is not the maximum of a sample barely long enough.
     """
     n = len(samples)
     if n < PERCENTILE_SAMPLES.get(share, math.inf):
@@ -195,5 +221,5 @@ def percentile_bound(samples: Floats, share: float, confidence: float = 0.99) ->
     return float(np.sort(samples)[min(rank, n - 1)])
 
 
-PERCENTILE_SAMPLES = {0.9: 64, 0.99: 662}
-"""Fewest samples that support a percentile's upper bound at 99 % confidence."""
+PERCENTILE_SAMPLES = {0.9: 64, 0.95: 130, 0.99: 662, 0.999: 6_636}
+"""Fewest samples that support a percentile's upper bound at 99 % confidence: its second largest is above it."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
-    """Time ``{"entries", "points", "budget_s", "margin", "seed"}``; the result is the session's JSON.
+    """Time ``{"entries", "points", "budget_s", "margin", "seed", "memory_bytes"}``; the result is the session's JSON.
 
     An entry is ``{"subject", "model", "input_shape"}``, ``model`` being the ONNX file that ``inspect`` left. File:
     ``samples`` (npz, every timed iteration).
@@ -28,6 +28,7 @@ def run(request: dict[str, Any], scratch: Path, progress: Progress) -> Result:
         margin=request["margin"],
         seed=request["seed"],
         progress=progress,
+        memory_bytes=request["memory_bytes"],
     )
     session.write_samples(scratch / "samples.npz")
     return Result(session.to_json(), {"samples": "samples.npz"})

@@ -1,14 +1,16 @@
 import faulthandler
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from workers.engine.latency.process import run_forked
+from workers.engine.latency.process import Limits, run_forked
 from workers.engine.protocol import SubjectError
 
 
@@ -18,7 +20,7 @@ def test_a_result_and_the_stages_come_back_from_another_process() -> None:
         send({"entry": 2})
         return {"pid": os.getpid(), "bulk": "x" * 300_000}
 
-    outcome = run_forked(body, stall_s=10, limit_s=10)
+    outcome = run_forked(body, Limits(10, 10))
     assert outcome.reason is None
     assert outcome.result is not None
     assert outcome.result["pid"] != os.getpid()
@@ -56,7 +58,7 @@ def starve() -> None:
     ],
 )
 def test_every_way_to_die_has_its_sentence(end: Any, reason: str) -> None:
-    outcome = run_forked(lambda _: end() or {}, stall_s=10, limit_s=10)
+    outcome = run_forked(lambda _: end() or {}, Limits(10, 10))
     assert outcome.result is None
     assert outcome.reason is not None
     assert reason in outcome.reason
@@ -68,8 +70,8 @@ def test_silence_and_endlessness_are_both_bounded() -> None:
             send({"doing": "talking"})
             time.sleep(0.01)
 
-    silent = run_forked(lambda _: time.sleep(60) or {}, stall_s=0.3, limit_s=30)
-    endless = run_forked(chatter, stall_s=30, limit_s=0.3)
+    silent = run_forked(lambda _: time.sleep(60) or {}, Limits(0.3, 30))
+    endless = run_forked(chatter, Limits(30, 0.3))
     assert silent.reason == "it gave no sign of life for 0.3 s"
     assert endless.reason == "it ran longer than 0.3 s"
     assert silent.seconds < 2
@@ -78,14 +80,14 @@ def test_silence_and_endlessness_are_both_bounded() -> None:
 
 SCRIPT = """
 import os, sys, time
-from workers.engine.latency.process import run_forked
+from workers.engine.latency.process import Limits, run_forked
 def body(send):
     print("noise from a model", flush=True)
     send({"doing": "loading"})
     open(sys.argv[1], "w").write(str(os.getpid()))
     time.sleep(float(sys.argv[2]))
     return {}
-print(run_forked(body, stall_s=60, limit_s=60).result, flush=True)
+print(run_forked(body, Limits(60, 60)).result, flush=True)
 """
 
 
@@ -114,3 +116,19 @@ def test_a_block_dies_with_the_process_that_started_it(tmp_path: Any) -> None:
             return
         time.sleep(0.01)
     pytest.fail("the block outlived its parent")
+
+
+def test_a_child_that_takes_too_much_memory_is_killed_and_says_how_much() -> None:
+    def hog(_: Any) -> dict[str, Any]:
+        kept = []
+        while True:
+            kept.append(bytearray(b"x" * 32 * 2**20))
+            time.sleep(0.02)
+
+    before = psutil.Process().memory_info().rss
+    allowed = 2 * before + 512 * 2**20  # what was forked counts for both
+    outcome = run_forked(hog, Limits(30, 30, memory_bytes=allowed))
+    assert outcome.result is None
+    assert outcome.reason is not None
+    used, most = map(int, re.findall(r"(\d+) MiB", outcome.reason))
+    assert most == allowed // 2**20 < used < most + 1024

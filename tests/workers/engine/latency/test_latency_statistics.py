@@ -57,7 +57,6 @@ def test_a_listing_is_never_called_faster_than_itself_and_a_tenth_is_found() -> 
     assert all(value.ci95 and value.ci95[0] < 1.05 and value.ci95[1] > 1 / 1.05 for value in same)
     assert np.mean([bool(value.ci95) and value.ci95[1] < 1.05 and value.ci95[0] > 1 / 1.05 for value in same]) > 0.9
     assert np.mean([bool(value.ci95) and value.ci95[0] > 1.05 for value in slower]) > 0.95
-    assert np.mean([value.blocks for value in same]) < 9
 
 
 def test_a_difference_on_the_margin_is_seldom_called_the_same_although_every_block_is_looked_at() -> None:
@@ -131,7 +130,7 @@ def test_more_scatter_needs_more_blocks() -> None:
     assert 4 <= few < many
 
 
-@pytest.mark.parametrize(("share", "least"), [(0.9, 64), (0.99, 662)])
+@pytest.mark.parametrize(("share", "least"), [(0.9, 64), (0.95, 130), (0.99, 662), (0.999, 6636)])
 def test_a_percentile_needs_its_samples_and_bounds_from_above(share: float, least: int) -> None:
     rng = np.random.default_rng(3)
     assert statistics.percentile_bound(rng.exponential(size=least - 1), share) is None
