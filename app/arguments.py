@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from app.domain.policies import Dimension
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def contract(path: Path | None) -> dict[str, Any] | None:
@@ -22,6 +28,23 @@ def contract(path: Path | None) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise typer.BadParameter(f"{path} holds no JSON object; a contract is an object of its fields.")
     return value
+
+
+def diagram(path: Path | None, dimensions: Sequence[Dimension] | None) -> None:
+    """Refuse, before any work, a picture that could not be drawn or written."""
+    if path is None:
+        return
+    from app.diagram import ENDINGS  # noqa: PLC0415 - `zooaudit --help` must not wait for what draws
+
+    if path.suffix.lower() not in ENDINGS:
+        raise typer.BadParameter(f"{path} ends in neither {' nor '.join(ENDINGS)}; the ending says what to write.")
+    if dimensions and Dimension.ARCHITECTURE not in dimensions:
+        raise typer.BadParameter("--diagram draws architectures; add --dimension architecture.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise typer.BadParameter(f"the folder of {path} does not exist; make it first.")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be written; choose another file.")
 
 
 def policy(name: str) -> str | dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -107,7 +108,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two models and say whether they are interchangeable."""
-    _check_diagram(diagram, dimension)
+    arguments.diagram(diagram, dimension)
     request = {
         "a": a,
         "b": b,
@@ -232,6 +233,25 @@ def claims(
         render.console().print(render_claims.claims(found))
 
 
+@cli.command()
+def history(
+    ref: Annotated[str, typer.Argument(help="Reference of a listing whose latency was measured here.")],
+    machine: Annotated[str | None, typer.Option("--machine", help="Only on this one; its first digits do.")] = None,
+    since: Annotated[datetime | None, typer.Option("--since", help="Only runs from this time on, UTC.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a model took over time, machine by machine, and where that changed."""
+    with _service() as service:
+        found = service.history(ref, fingerprint=machine, since=since and since.replace(tzinfo=UTC))
+    if as_json:
+        _print_json(found)
+    else:
+        from app import render, render_history
+
+        render.console().print(render_history.history(ref, found))
+
+
 @datasets.command("add")
 def datasets_add(
     name: Annotated[str, typer.Argument(help="Name to give to the data set.")],
@@ -344,23 +364,6 @@ def _service() -> InProcess:
     from app.settings import Settings
 
     return InProcess(Settings())
-
-
-def _check_diagram(path: Path | None, dimensions: Sequence[Dimension] | None) -> None:
-    """Refuse, before any work, what could not be drawn or written."""
-    if path is None:
-        return
-    from app.diagram import ENDINGS
-
-    if path.suffix.lower() not in ENDINGS:
-        raise typer.BadParameter(f"{path} ends in neither {' nor '.join(ENDINGS)}; the ending says what to write.")
-    if dimensions and Dimension.ARCHITECTURE not in dimensions:
-        raise typer.BadParameter("--diagram draws architectures; add --dimension architecture.")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise typer.BadParameter(f"the folder of {path} does not exist; make it first.")
-    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise typer.BadParameter(f"{path} cannot be written; choose another file.")
 
 
 def _show(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequence[str]) -> None:

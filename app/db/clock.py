@@ -1,17 +1,50 @@
-"""The database's own clock: leases must hold between workers whose clocks differ."""
+"""Times in the database: with a zone, and where workers' clocks may differ, the database's own."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import DateTime, func, literal
-
-from app.db.tables import UtcTime, now
+from sqlalchemy import DateTime, Dialect, TypeDecorator, func, literal
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
+
+
+def now() -> datetime:
+    """Return the present time in UTC."""
+    return datetime.now(UTC)
+
+
+class NaiveTimeError(ValueError):
+    """A time without a zone was about to be stored."""
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """Times with a zone in and out, also on SQLite, which forgets the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    @property
+    def python_type(self) -> type[datetime]:
+        """What values are, which a decorator does not tell by itself; cursors of pages ask."""
+        return datetime
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Refuse naive times, store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise NaiveTimeError(f"{value!r} has no time zone; use datetime.now(UTC).")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Give back UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def present(session: Session, shift_s: float = 0.0) -> ColumnElement[datetime]:

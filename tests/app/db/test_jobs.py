@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.db import jobs
-from app.db.tables import Job, now
+from app.db.clock import now
+from app.db.tables import Job
 from app.domain.plan import JobSpec
 from app.domain.states import FailureClass, JobKind, State
 

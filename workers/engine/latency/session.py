@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +57,7 @@ class Session:
             "device": point.device,
             "threads": point.threads,
             "boundary": BOUNDARY,
+            "identity": _identity(point),
             "settings": runners.ONNXRUNTIME_SETTINGS if point.runtime == "onnxruntime" else runners.TORCH_SETTINGS,
             "entries": [],
             "pairs": [],
@@ -125,6 +126,14 @@ class Session:
                 _append(columns, refs, number, blocks[group.points.index(point)], [item.ref for item in group.entries])
         arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
         np.savez_compressed(path, refs=np.array(refs, dtype=np.str_), **arrays)
+
+
+def _identity(point: OperatingPoint) -> dict[str, Any]:
+    """Return what tells this point from others: the fields that are not the default.
+
+    A field that is added later, with a default that measures as before, leaves the identity of earlier points alone.
+    """
+    return {each.name: value for each in fields(point) if (value := getattr(point, each.name)) != each.default}
 
 
 def _append(
