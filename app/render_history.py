@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _BARS = "▁▂▃▄▅▆▇█"
 _SHOWN = 30
 """Runs in a line of bars, the latest."""
+_HEIGHT = 0.2
 _SHORT = 12
 _BASIC = ("runtime", "device", "batch", "threads")
 
@@ -72,13 +73,14 @@ def point(settings: dict[str, Any]) -> str:
 
 
 def bars(values: Sequence[float]) -> str:
-    """Return the latest values as bars between the smallest and the largest of them."""
+    """Return the latest values as bars that begin at the smallest; the full height is ``_HEIGHT`` more, or the largest.
+
+    So that what does not matter looks as if it did not.
+    """
     shown = values[-_SHOWN:]
-    if not shown:
-        return ""
-    low, high = min(shown), max(shown)
-    width = high - low
-    return "".join(_BARS[round((value - low) / width * (len(_BARS) - 1)) if width else 0] for value in shown)
+    low = min(shown, default=0.0)
+    height = max([_HEIGHT * low, *(value - low for value in shown)])
+    return "".join(_BARS[round((value - low) / height * (len(_BARS) - 1))] for value in shown)
 
 
 def _step(run: dict[str, Any]) -> Text:

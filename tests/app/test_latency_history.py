@@ -178,15 +178,15 @@ def test_the_table_shows_machine_bars_and_steps(database, settings):
     shown = stream.getvalue()
     assert f"Latency of {REF} over time" in shown
     assert "torch cpu, batch 1, 1 thread(s)" in shown
-    assert "▁" * 12 + "███" in shown
+    assert "▁" * 12 + "▆▆▆" in shown
     assert "15 + 1 void" in shown
     assert "machine cccccccccccc: AMD EPYC, 2 of 2 cores" in shown
     assert "step 2026-01-13 00:00, torch cpu, batch 1, 1 thread(s): 20.0 → 23.0 ms (+15.00 %)" in shown
     assert "with it changed: packages.torch 2.14 → 2.15" in shown
 
 
-def test_bars_lie_between_the_smallest_and_the_largest():
+def test_bars_begin_at_the_smallest_and_small_changes_look_small():
     assert render_history.bars([1.0, 2.0, 3.0]) == "▁▅█"
-    assert render_history.bars([5.0, 5.0]) == "▁▁"
+    assert render_history.bars([5.0, 5.05]) == "▁▁"
     assert render_history.bars([]) == ""
     assert len(render_history.bars([float(value) for value in range(100)])) == 30
