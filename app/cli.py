@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -252,6 +253,25 @@ def claims(
         from app import render, render_claims
 
         render.console().print(render_claims.claims(found))
+
+
+@cli.command()
+def history(
+    ref: Annotated[str, typer.Argument(help="Reference of a listing whose latency was measured here.")],
+    machine: Annotated[str | None, typer.Option("--machine", help="Only on this one; its first digits do.")] = None,
+    since: Annotated[datetime | None, typer.Option("--since", help="Only runs from this time on, UTC.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a model took over time, machine by machine, and where that changed."""
+    with _service() as service:
+        found = service.history(ref, fingerprint=machine, since=since and since.replace(tzinfo=UTC))
+    if as_json:
+        _print_json(found)
+    else:
+        from app import render, render_history
+
+        render.console().print(render_history.history(ref, found))
 
 
 @datasets.command("add")

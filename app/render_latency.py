@@ -47,7 +47,12 @@ def comparison(block: dict[str, Any]) -> list[RenderableType]:
     told += [
         _line(each["operating_point"], f"not measured: {each['reason']}") for each in block.get("not_measured", ())
     ]
-    return [table, *told, Text.assemble("verdict: ", word(block["verdict"]))]
+    return [table, _machine(block["machine"]), *told, Text.assemble("verdict: ", word(block["verdict"]))]
+
+
+def _machine(facts: dict[str, Any]) -> Text:
+    """Say where times were measured: they hold there."""
+    return _line(f"machine {facts['short']}", facts["line"])
 
 
 def operating_point(point: dict[str, Any]) -> list[str]:
@@ -134,8 +139,8 @@ def _line(name: str, said: str, *, style: str = "dim") -> Text:
     return Text.assemble((f"{name}: ", "bold dim"), (said, style))
 
 
-def ranked(found: Sequence[dict[str, Any]], _answers: dict[str, dict[str, Any]]) -> Table:
-    """Return the largest latency findings of an audit as a table."""
+def ranked(found: Sequence[dict[str, Any]], answers: dict[str, dict[str, Any]]) -> Table:
+    """Return the largest latency findings of an audit as a table; a row says where, if there were several machines."""
     table = empty_table(
         f"Latency: the {len(found)} largest discrepancies",
         "model",
@@ -147,6 +152,12 @@ def ranked(found: Sequence[dict[str, Any]], _answers: dict[str, dict[str, Any]])
         "verdict",
     )
     table.columns[2].no_wrap = True
+    blocks = [answers[item["comparison_id"]]["latency"] for item in found]
+    machines = {block["machine"]["short"]: block["machine"]["line"] for block in blocks}
+    table.caption = "\n".join(f"machine {name}: {line}" for name, line in machines.items())
+    table.caption_justify = "left"
+    if len(machines) > 1:
+        table.add_column("machine")
     for item in found:
         ends = None if item["ci95"] is None else [1 + end for end in item["ci95"]]
         table.add_row(
@@ -157,6 +168,7 @@ def ranked(found: Sequence[dict[str, Any]], _answers: dict[str, dict[str, Any]])
             _ratio({"ratio": None if item["effect"] is None else 1 + item["effect"], "ci95": ends}),
             _ratio(item["details"].get("control") or {}),
             _verdict(item),
+            *([item["details"]["machine"]] if len(machines) > 1 else []),
         )
     return table
 

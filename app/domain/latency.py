@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from app.domain import confirmation
 from app.domain.policies import Dimension
 from app.domain.verdicts import Finding, Place, Severity, place
 
@@ -60,8 +61,11 @@ def _joint(verdicts: set[str]) -> str:
 def _judge_point(point: dict[str, Any], margin: float) -> dict[str, Any]:
     void = bool(point.get("void"))
     verdict = "inconclusive" if void else _word(point.get("ratio"), point.get("ci95"), margin)
-    judged = {**point, "margin": margin, "verdict": verdict}
-    judged["undecided"] = _undecided(judged) if verdict == "inconclusive" else None
+    judged = {**point, "margin": margin, "verdict": verdict, "undecided": None}
+    if doubt := confirmation.doubt(point, verdict, margin):
+        judged |= {"verdict": "inconclusive", "undecided": doubt}
+    elif verdict == "inconclusive":
+        judged["undecided"] = _undecided(judged)
     if framework := point.get("framework"):
         word = "inconclusive" if void else _word(framework["ratio"], framework["ci95"], margin)
         judged["framework"] = {**framework, "margin": margin, "verdict": word}
@@ -105,6 +109,7 @@ def findings(judged: dict[str, Any], policy: Policy, asked: Collection[Dimension
     found = []
     for point in judged["operating_points"]:
         details = {name: point.get(name) for name in ("control", "verdict", "stopped", "undecided")}
+        details["machine"] = judged["machine"]["short"]
         values = (point["a"].get("median_ms"), point["b"].get("median_ms"))
         found.append(_finding(f"latency {words(point)}", values, point, severity, details))
         if framework := point.get("framework"):

@@ -130,8 +130,8 @@ class Scope:
 class JobSpec:
     """A job to be stored. ``needs`` maps a role to the handle of the job that must have ended before.
 
-    Active jobs with the same ``work_key`` are one job, whoever asked for it. An ``exclusive`` job runs alone on its
-    device among its kind. ``device`` is the class of workers that can run it, and the name of their queue.
+    Active jobs with the same ``work_key`` are one job, whoever asked for it. Of ``exclusive`` jobs one runs at a
+    time on each device. ``device`` is the class of workers that can run it, and the name of their queue.
     """
 
     handle: str

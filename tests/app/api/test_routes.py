@@ -81,7 +81,7 @@ def test_a_comparison_from_request_to_answer(client, database):
     shown = client.get(where).json()
     assert (shown["id"], shown["progress"]) == (reply.json()["id"], {"done": 0, "total": 4, "message": None})
     with database.write() as session:
-        jobs.claim_next(session, worker="w", device="cpu", host="h", lease_s=30)
+        jobs.claim_next(session, worker="w", device="cpu", places={"cpu": "h"}, lease_s=30)
     running = client.get(where).json()
     assert running["state"] == "running"
     assert running["progress"]["message"].startswith("inspect torchvision:resnet50@none")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workers.engine.latency import clock, order
+from workers.engine.latency.conditions import Conditions
+from workers.engine.latency.gpu import Gpu
 from workers.engine.latency.plan import Scatter, plan, share
 from workers.engine.latency.seats import Apart, Here, Seat
 
@@ -76,9 +78,9 @@ def run(task: Task, send: Send) -> dict[str, Any]:
     """
     started = time.perf_counter()
     rng = np.random.default_rng((task.seed, task.number))
+    gpu = None if task.points[0].device == "cpu" else Gpu.first()
     slots, refusals = _load(task, rng, send)
-    steal = clock.Steal()
-    warmed = [_Point(task, index, slots, refusals, steal) for index in range(len(task.points))]
+    warmed = [_Point(task, index, slots, refusals, gpu) for index in range(len(task.points))]
     for point in warmed:
         if point.slots:
             point.warm(rng, send, most_s=WARMUP_SHARE * task.left_s / len(warmed))
@@ -140,17 +142,18 @@ class _Point:
     """One operating point of a block: the calls of those slots that can run at it."""
 
     def __init__(
-        self, task: Task, index: int, slots: list[_Slot], refusals: dict[tuple[int, int], str], steal: clock.Steal
+        self, task: Task, index: int, slots: list[_Slot], refusals: dict[tuple[int, int], str], gpu: Gpu | None
     ) -> None:
         self._task = task
         self._index = index
-        self._steal = steal
+        self._gpu = gpu
         self._refused = {entry: reason for (entry, at), reason in refusals.items() if at == index}
         self.slots = [slot for slot in slots if slot.entry not in self._refused]
         self._first_ms: list[float] = []
         self._warmup = 0
         self._agreed = False
         self._rows: list[dict[str, Any]] = []
+        self._conditions: Conditions | None = None
         self.round_s = 0.0
 
     def warm(self, rng: np.random.Generator, send: Send, *, most_s: float) -> None:
@@ -190,13 +193,17 @@ class _Point:
             # The pause since the last call has cooled the caches, and short calls notice.
             for slot in self.slots:
                 slot.seat.timed(self._index)
+        conditions = self._conditions = Conditions(len(self.slots), self._gpu, round_s=self.round_s)
         beat = time.perf_counter()
         for _ in range(count):
             turn = next(turns)
-            before = self._steal.ticks()
-            ticks = [self.slots[at].seat.timed(self._index) for at in turn]
-            row = {"order": turn, "steal": self._steal.ticks() - before, "ticks": ticks}
-            self._rows.append(row)
+            ticks = []
+            conditions.begin()
+            for at in turn:
+                ticks.append(self.slots[at].seat.timed(self._index))
+                conditions.called(at)
+            conditions.end()
+            self._rows.append({"order": turn, "ticks": ticks})
             now = time.perf_counter()
             if now + self.round_s > until:
                 break
@@ -216,7 +223,7 @@ class _Point:
         return columns | {
             "slots": [slot.entry for slot in self.slots],
             "waits": all(slot.seat.measures_waits(self._index) for slot in self.slots),
-            "steal": [row["steal"] for row in self._rows],
+            "conditions": self._conditions.columns() if self._conditions else {},
             "refused": {str(entry): reason for entry, reason in self._refused.items()},
             "first_call_ms": self._first_ms,
             "load_ms": [slot.seat.load_ms for slot in self.slots],

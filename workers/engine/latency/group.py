@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from workers.engine.latency import analysis, block, process
+from workers.engine.latency import analysis, block, machine, process
 from workers.engine.latency.plan import Plan, Scatter
 
 if TYPE_CHECKING:
@@ -80,22 +80,25 @@ class Group:
         )
         most_s = _GRACE_FACTOR * (max(self._longest_s, left_s) if self.blocks else budget_s + stall_s) + _GRACE_S
         limits = process.Limits(stall_s, most_s, memory_bytes)
+        busy = machine.Busy()
         outcome = process.run_forked(lambda send: block.run(task, send), limits)
         self._started += 1
         self.spent_s += outcome.seconds
         if outcome.result is None:
             self._failed(outcome)
         else:
-            self._finished(outcome, outcome.result)
+            self._finished(outcome, outcome.result, busy.beside(outcome.cpu_s))
 
-    def _finished(self, outcome: process.Outcome, result: dict[str, Any]) -> None:
+    def _finished(self, outcome: process.Outcome, result: dict[str, Any], busy_beside: float | None) -> None:
         number = self._started - 1
         self._row = 0
         self.plan = Plan(**result["plan"])
         self.pilot = self.pilot or self.plan
         self.blocks.append(
             [
-                analysis.PointBlock.from_json(value, number=number, attempt=self.attempt, threads=point.threads)
+                analysis.PointBlock.from_json(
+                    value, number=number, attempt=self.attempt, threads=point.threads, busy_beside=busy_beside
+                )
                 for value, point in zip(result["points"], self.points, strict=True)
             ]
         )
@@ -109,9 +112,9 @@ class Group:
         self._cheapest_s = result["start_s"] + rounds
         self._longest_s = max(self._longest_s, outcome.seconds)
         settled = [item.settled(self.margin) for item in self.results() if item is not None]
-        if not settled:
+        if not any(item.slots for item in self.blocks[-1]):
             self.stop("failed", "no listing can run at these operating points")
-        elif all(settled):
+        elif settled and all(settled):
             self.stop("decided" if set(settled) == {"decided"} else "precise")
 
     def _failed(self, outcome: process.Outcome) -> None:

@@ -31,12 +31,16 @@ _MIB = 2**20
 
 @dataclass
 class Outcome:
-    """What became of a block: its ``result``, or the ``reason`` there is none; ``stage`` is the last one it named."""
+    """What became of a block: its ``result``, or the ``reason`` there is none; ``stage`` is the last one it named.
+
+    ``seconds`` of wall time, ``cpu_s`` of CPU time.
+    """
 
     seconds: float
     result: Message | None = None
     reason: str | None = None
     stage: Message = field(default_factory=dict)
+    cpu_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,9 @@ def run_forked(body: Callable[[Callable[[Message], None]], Message], limits: Lim
             # What stalled, or what nobody listens to any more, must not run on beside the next block.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        status = os.waitpid(pid, 0)[1]
+        _, status, usage = os.wait4(pid, 0)
     outcome.seconds = time.monotonic() - started
+    outcome.cpu_s = usage.ru_utime + usage.ru_stime
     if outcome.result is None and outcome.reason is None:
         outcome.reason = death(status)
     return outcome

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.engine.latency import alone, analysis, framework, machine, runners
+from workers.engine.latency import alone, analysis, around, framework, machine, runners
+from workers.engine.latency.conditions import UNKNOWN
+from workers.engine.latency.gpu import Gpu
 from workers.engine.latency.group import Group
 from workers.engine.protocol import SubjectError, UsageError
 
@@ -51,6 +53,7 @@ class Session:
     def _point_json(self, point: OperatingPoint) -> dict[str, Any]:
         group, index, result = self._of(point)
         value: dict[str, Any] = point.to_json() | {
+            "identity": _identity(point),
             "settings": {
                 entry.runtime(point): group.alone[entry.ref]["settings"]
                 for entry in group.entries
@@ -60,7 +63,9 @@ class Session:
             "pairs": [],
             "control": None,
             "blocks": 0,
-            "discarded": {},
+            "discarded": analysis.discarded_json([blocks[index] for blocks in group.blocks]),
+            "busy_beside": None,
+            "device_conditions": None,
             "warmup_iterations": None,
             "warmup_agreed": None,
             "void": False,
@@ -74,7 +79,11 @@ class Session:
             "scatter": asdict(group.scatter()) if group.blocks else None,
             "seconds": group.spent_s,
         }
-        return value if result is None else value | self._figures(point, group, result)
+        if result is not None:
+            return value | self._figures(point, group, result)
+        if any(blocks[index].slots for blocks in group.blocks):
+            value["reason"] = around.why_useless(value["discarded"])
+        return value
 
     def _of(self, point: OperatingPoint) -> tuple[Group, int, analysis.PointResult | None]:
         """Return a point's group, its place there, and what was measured at it."""
@@ -103,7 +112,8 @@ class Session:
             if control
             else None,
             "blocks": len(blocks),
-            "discarded": analysis.discarded_json(blocks),
+            "busy_beside": around.median([block.busy_beside for block in blocks]),
+            "device_conditions": around.summary([block.around for block in blocks]),
             "warmup_iterations": int(np.median([block.warmup_iterations for block in blocks])),
             "warmup_agreed": float(np.mean([block.warmup_agreed for block in blocks])),
             "void": result.void(self.margin),
@@ -128,12 +138,14 @@ class Session:
         return None
 
     def write_samples(self, path: Path) -> None:
-        """Write every timed iteration as a compressed npz, one row each, voided attempts included.
+        """Write every timed iteration as a compressed npz, one row each, voided attempts and discarded ones included.
 
         ``point`` indexes the session's operating points and ``entry`` the array ``refs``; ``control`` marks the second
         copy of a listing; ``order`` is the place within the round; ``wall_ns`` and ``cpu_ns`` are nanoseconds;
         ``switches`` counts involuntary context switches; ``wait_ns`` is time spent ready but without a core; ``steal``
-        is clock ticks during the round; ``preempted`` and ``stolen`` are the causes to discard.
+        is clock ticks during the round; ``preempted``, ``stolen`` and ``useless`` are the causes to discard, the last
+        for what ``suspended_ns`` and, of a GPU, ``reasons`` (NVML's bits) and ``foreign`` (other processes on it) say.
+        ``sm_mhz``, ``power_mw`` and ``celsius`` are the GPU's; -1 where there is none, or it does not tell.
         """
         refs: list[str] = []
         columns: dict[str, list[Any]] = {}
@@ -167,6 +179,14 @@ def _entry_json(
     }
 
 
+def _identity(point: OperatingPoint) -> dict[str, Any]:
+    """Return what tells this point from others: the fields that are not the default.
+
+    A field that is added later, with a default that measures as before, leaves the identity of earlier points alone.
+    """
+    return {each.name: value for each in fields(point) if (value := getattr(point, each.name)) != each.default}
+
+
 def _append(
     columns: dict[str, list[Any]], refs: list[str], point: int, block: analysis.PointBlock, names: Sequence[str]
 ) -> None:
@@ -177,6 +197,7 @@ def _append(
     listed = [names[entry] for entry in block.slots]
     refs.extend(name for name in dict.fromkeys(listed) if name not in refs)
     last = np.arange(shape[1]) == shape[1] - 1
+    causes, beside = block.causes(), block.around
     rows = {
         "point": np.full(shape, point),
         "attempt": np.full(shape, block.attempt),
@@ -190,10 +211,14 @@ def _append(
         "cpu_ns": block.cpu_ns,
         "switches": block.switches,
         "wait_ns": block.wait_ns,
-        "steal": np.broadcast_to(block.steal[:, None], shape),
-        "preempted": block.preempted(),
-        "stolen": block.stolen(),
+        "preempted": causes["preempted"],
+        "stolen": causes["steal"],
+        "useless": np.broadcast_to(~block.usable()[:, None], shape),
+        "sm_mhz": np.full(shape, UNKNOWN) if beside.sm_mhz is None else beside.sm_mhz,
     }
+    for name in ("steal", "suspended_ns", "power_mw", "celsius", "reasons", "foreign"):
+        column = getattr(beside, name)
+        rows[name] = np.broadcast_to(UNKNOWN if column is None else column[:, None], shape)
     for name, value in rows.items():
         columns.setdefault(name, []).append(value.ravel())
 
@@ -239,7 +264,8 @@ def measure(
         _run_blocks(groups, started, progress, budget_s=budget_s, stall_s=stall, memory_bytes=memory_bytes)
     if not any(group.blocks for group in groups):
         raise SubjectError("latency-failed", _nothing(groups))
-    facts = machine.describe() | {"load_before": before, "load_after": machine.load()}
+    gpu = Gpu.first() if any(point.device != "cpu" for point in points) else None
+    facts = machine.describe(gpu) | {"load_before": before, "load_after": machine.load()}
     progress(max(1, int(budget_s)), max(1, int(budget_s)), "latency measured")
     return Session(points, groups, margin, budget_s, seed, started - began, time.monotonic() - started, facts)
 

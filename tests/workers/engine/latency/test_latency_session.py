@@ -55,6 +55,8 @@ def test_a_listing_and_a_longer_one_and_itself(chain: Chain, tmp_path: Path) -> 
     assert point["blocks"] >= 3
     assert point["warmup_iterations"] >= 2
     assert point["boundary"] == "host"
+    assert 0 <= point["busy_beside"] <= (os.cpu_count() or 1)
+    assert point["device_conditions"] is None
     for entry in point["entries"]:
         assert 0 < entry["median_ms"] < 100
         assert entry["load_ms"] > 0
@@ -69,12 +71,14 @@ def _check_samples(session: Session, point: dict[str, Any], path: Path) -> None:
     assert list(columns["refs"]) == ["a", "b", "c"]
     mine = (columns["attempt"] == columns["attempt"].max()) & (columns["entry"] == 0) & (columns["control"] == 0)
     assert len(np.unique(columns["block"][mine])) == point["blocks"]
-    used = mine & ~columns["preempted"] & ~columns["stolen"]
+    used = mine & ~columns["preempted"] & ~columns["stolen"] & ~columns["useless"]
     if point["entries"][0]["samples"] == used.sum():
         assert np.median(columns["wall_ns"][used]) / 1e6 == pytest.approx(point["entries"][0]["median_ms"])
     places = [np.mean(columns["order"][columns["slot"] == slot]) for slot in range(4)]
     assert np.allclose(places, 1.5, atol=0.25)  # each copy stands equally often at each place
     assert (columns["wall_ns"] > 0).all()
+    assert (columns["suspended_ns"] == 0).all()
+    assert (columns["sm_mhz"] == -1).all()
 
 
 def test_several_batches_share_a_block_and_a_fixed_batch_is_left_out_of_the_others(chain: Chain) -> None:
