@@ -47,12 +47,12 @@ def comparison(block: dict[str, Any]) -> list[RenderableType]:
     told += [
         _line(each["operating_point"], f"not measured: {each['reason']}") for each in block.get("not_measured", ())
     ]
-    return [table, _machine(block["machine"]), *told, Text.assemble("verdict: ", word(block["verdict"]))]
+    return [table, *_machine(block["machine"]), *told, Text.assemble("verdict: ", word(block["verdict"]))]
 
 
-def _machine(facts: dict[str, Any]) -> Text:
-    """Say where times were measured: they hold there."""
-    return _line(f"machine {facts['short']}", facts["line"])
+def _machine(facts: dict[str, Any]) -> list[Text]:
+    """Return a line on where times were measured, as they hold there; none for what was stored without."""
+    return [_line(f"machine {facts['short']}", facts["line"])] if "short" in facts else []
 
 
 def operating_point(point: dict[str, Any]) -> list[str]:
@@ -152,8 +152,8 @@ def ranked(found: Sequence[dict[str, Any]], answers: dict[str, dict[str, Any]]) 
         "verdict",
     )
     table.columns[2].no_wrap = True
-    blocks = [answers[item["comparison_id"]]["latency"] for item in found]
-    machines = {block["machine"]["short"]: block["machine"]["line"] for block in blocks}
+    facts = [answers[item["comparison_id"]]["latency"]["machine"] for item in found]
+    machines = {each["short"]: each["line"] for each in facts if "short" in each}
     table.caption = "\n".join(f"machine {name}: {line}" for name, line in machines.items())
     table.caption_justify = "left"
     if len(machines) > 1:
@@ -168,7 +168,7 @@ def ranked(found: Sequence[dict[str, Any]], answers: dict[str, dict[str, Any]]) 
             _ratio({"ratio": None if item["effect"] is None else 1 + item["effect"], "ci95": ends}),
             _ratio(item["details"].get("control") or {}),
             _verdict(item),
-            *([item["details"]["machine"]] if len(machines) > 1 else []),
+            *([item["details"].get("machine") or "-"] if len(machines) > 1 else []),
         )
     return table
 

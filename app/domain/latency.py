@@ -109,7 +109,7 @@ def findings(judged: dict[str, Any], policy: Policy, asked: Collection[Dimension
     found = []
     for point in judged["operating_points"]:
         details = {name: point.get(name) for name in ("control", "verdict", "stopped", "undecided")}
-        details["machine"] = judged["machine"]["short"]
+        details["machine"] = judged["machine"].get("short")
         values = (point["a"].get("median_ms"), point["b"].get("median_ms"))
         found.append(_finding(f"latency {words(point)}", values, point, severity, details))
         if framework := point.get("framework"):

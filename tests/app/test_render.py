@@ -39,6 +39,7 @@ def answer():
         "accuracy": None,
         "latency": {
             "verdict": "b_faster",
+            "machine": {},
             "operating_points": [
                 {
                     "runtime": "onnxruntime",
@@ -185,10 +186,10 @@ def test_an_audit_of_models_without_a_common_name_has_no_empty_column(pair):
 def test_latency_names_its_machine_and_why_it_is_undecided(answer):
     answer["latency"]["machine"] = {"short": "0123456789ab", "line": "AMD EPYC, 2 of 2 cores"}
     (point,) = answer["latency"]["operating_points"]
-    point |= {"verdict": "inconclusive", "reason": "time and CPU time disagree"}
+    point |= {"verdict": "inconclusive", "undecided": "time and CPU time disagree"}
     shown = _text(render.comparison(answer))
     assert "machine 0123456789ab: AMD EPYC, 2 of 2 cores" in shown
-    assert "onnxruntime cpu, batch 1, 1 thread(s): time and CPU time disagree" in shown
+    assert "onnxruntime, batch 1: inconclusive: time and CPU time disagree" in shown
 
 
 @pytest.mark.parametrize("machines", [["m1"], ["m1", "m2"]])

@@ -15,7 +15,7 @@ def point(**changed):
 
 
 def judged(*points, policy=DEFAULT):
-    block = judge_latency({"operating_points": list(points)}, policy)
+    block = judge_latency({"operating_points": list(points), "machine": {"short": "0123456789ab"}}, policy)
     return block, findings(block, policy, [Dimension.LATENCY])
 
 
@@ -40,6 +40,7 @@ def test_a_frameworks_share_is_judged_and_told_beside_the_ratio(low, high, verdi
     assert share.verdict is where
     assert share.ci95 == pytest.approx((low - 1, high - 1))
     assert share.details["common"] == "onnxruntime"
+    assert ratio.details["machine"] == "0123456789ab"
 
 
 def test_a_framework_without_an_interval_or_in_a_void_session_says_nothing():
