@@ -54,9 +54,7 @@ Budget = Annotated[
 ]
 Points = Annotated[
     list[str] | None,
-    typer.Option(
-        "--point", help="Where latency is measured, docs/latency.md; repeat for several.", metavar="KEY=VALUE,…"
-    ),
+    typer.Option("--point", help="Where latency is measured (docs/latency.md); repeatable.", metavar="KEY=VALUE,…"),
 ]
 AccuracyRuntime = Annotated[
     str | None, typer.Option(help="Runtime that answers the data set: onnxruntime (default) or torch.")
