@@ -69,6 +69,10 @@ check: lint ## Everything that CI checks besides the tests: style, types, import
 benchmark: digits ## Measure the steps of `make audit`
 	$(BIN)/python benchmarks/audit_steps.py
 
+.PHONY: benchmark-accuracy
+benchmark-accuracy: $(INSTALLED) ## Measure every figure that docs/accuracy.md gives of speed and memory (minutes)
+	$(BIN)/python benchmarks/accuracy.py
+
 .PHONY: benchmark-architecture
 benchmark-architecture: $(INSTALLED) ## Measure every figure of docs/architecture-diff.md (hours; QUICK=1: minutes)
 	$(BIN)/python benchmarks/architecture.py $(if $(QUICK),--quick)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from app.diagram import ENDINGS
 from app.domain.policies import Dimension
 
 if TYPE_CHECKING:
@@ -28,23 +29,6 @@ def contract(path: Path | None) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise typer.BadParameter(f"{path} holds no JSON object; a contract is an object of its fields.")
     return value
-
-
-def diagram(path: Path | None, dimensions: Sequence[Dimension] | None) -> None:
-    """Refuse, before any work, a picture that could not be drawn or written."""
-    if path is None:
-        return
-    from app.diagram import ENDINGS  # noqa: PLC0415 - `zooaudit --help` must not wait for what draws
-
-    if path.suffix.lower() not in ENDINGS:
-        raise typer.BadParameter(f"{path} ends in neither {' nor '.join(ENDINGS)}; the ending says what to write.")
-    if dimensions and Dimension.ARCHITECTURE not in dimensions:
-        raise typer.BadParameter("--diagram draws architectures; add --dimension architecture.")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise typer.BadParameter(f"the folder of {path} does not exist; make it first.")
-    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise typer.BadParameter(f"{path} cannot be written; choose another file.")
 
 
 def policy(name: str) -> str | dict[str, Any]:
@@ -72,3 +56,18 @@ def seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise typer.BadParameter(f"{text!r} is no time to spend; write a positive one, e.g. 60s.")
     return value
+
+
+def check_diagram(path: Path | None, dimensions: Sequence[Dimension] | None) -> None:
+    """Refuse, before any work, what could not be drawn or written."""
+    if path is None:
+        return
+    if path.suffix.lower() not in ENDINGS:
+        raise typer.BadParameter(f"{path} ends in neither {' nor '.join(ENDINGS)}; the ending says what to write.")
+    if dimensions and Dimension.ARCHITECTURE not in dimensions:
+        raise typer.BadParameter("--diagram draws architectures; add --dimension architecture.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise typer.BadParameter(f"the folder of {path} does not exist; make it first.")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be written; choose another file.")

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.2
 _LARGEST = 10
 _PAGE = 200
-_RANKED = {"architecture": "structure", "accuracy": None, "latency": None}
+_RANKED = {"architecture": "structure", "accuracy": "top1", "latency": None}
 """What ranks the pairs of an audit in each dimension: one metric, or whichever is largest."""
 
 
@@ -234,8 +234,12 @@ class InProcess:
             return
         log = self.settings.data_dir / "worker.log"
         with log.open("ab") as stream:
+            # There is no other worker: what needs a GPU would wait for ever, where it can fail and say so.
             worker = subprocess.Popen(
-                [sys.executable, "-m", "workers.local"], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
+                [sys.executable, "-m", "workers.local", "--device", "cpu", "--device", "gpu"],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
             )
         try:
             yield worker

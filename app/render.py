@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _PAGE_WIDTH = 160
+_MOST_GROUPS = 40
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -208,6 +209,8 @@ def audit(value: dict[str, Any], ranked: dict[str, list[dict[str, Any]]], answer
     for dimension, found in ranked.items():
         if found:
             parts += ["", makers[dimension](found, answers)]
+        if dimension == "accuracy":
+            parts += _accuracy_groups(summary.get("accuracy_groups", []))
     return Group(*parts)
 
 
@@ -245,31 +248,56 @@ def _giga(value: float | None) -> str:
     return "-" if value is None else f"{value / 1e9:.3g}"
 
 
-def _ranked_accuracy(found: list[dict[str, Any]], _answers: dict[str, dict[str, Any]]) -> Table:
+def _ranked_accuracy(found: list[dict[str, Any]], answers: dict[str, dict[str, Any]]) -> Table:
+    blocks = [answers[item["comparison_id"]]["accuracy"] for item in found]
+    named = any(item["architecture"] for item in found)
     table = empty_table(
-        f"Accuracy: the {len(found)} largest discrepancies",
-        "model",
+        f"Accuracy on {_datasets(blocks)}: the largest differences in top-1",
+        *(["model"] if named else []),
         SIDES,
-        "metric",
-        "value>r",
-        "A - B>r",
-        "95 % interval>r",
-        "margin>r",
+        "top-1>r",
+        "A - B\n95 % interval>r",
+        "agree>r",
         "verdict",
     )
-    for item in found:
-        ends = None if item["ci95"] is None else [100 * end for end in item["ci95"]]
+    for item, block in zip(found, blocks, strict=True):
+        ends = interval([100 * end for end in item["ci95"]], "{:+.2f}")
+        verdict = word(block["verdict"])
+        if block["items_needed"]:
+            verdict.append(f"\nneeds {block['items_needed']:,}", style="dim")
         table.add_row(
-            item["architecture"],
+            *([item["architecture"]] if named else []),
             _both(item["a_ref"], item["b_ref"]),
-            item["metric"],
             _both(per_cent(item["a"]), per_cent(item["b"])),
-            signed_per_cent(item["effect"]),
-            interval(ends, "{:+.2f}"),
-            per_cent(item["margin"]),
-            word(item["verdict"]),
+            _both(signed_per_cent(item["effect"]), ends),
+            per_cent(block["agreement"]),
+            verdict,
         )
     return table
+
+
+def _datasets(blocks: list[dict[str, Any]]) -> str:
+    return ", ".join(dict.fromkeys(f"{block['dataset']}, {block['items']:,} items" for block in blocks))
+
+
+def _accuracy_groups(groups: list[dict[str, Any]]) -> list[RenderableType]:
+    """Return the models that no test tells apart, group by group, the most accurate first; nothing for no groups."""
+    if not groups:
+        return []
+    named = any(group["architecture"] for group in groups)
+    table = empty_table("", *(["model"] if named else []), "group", "top-1>r")
+    for group in groups[:_MOST_GROUPS]:
+        table.add_row(
+            *([group["architecture"]] if named else []),
+            "\n".join(model["ref"] for model in group["models"]),
+            "\n".join(per_cent(model["top1"]) for model in group["models"]),
+            end_section=True,
+        )
+    title = "Accuracy: groups of models that no test tells apart (false discovery rate 5 %)"
+    parts: list[RenderableType] = ["", Text(title, style="bold"), table]
+    if len(groups) > _MOST_GROUPS:
+        parts.append(Text(f"… and {len(groups) - _MOST_GROUPS} more; --json has all.", style="dim"))
+    return parts
 
 
 def _ranked_latency(found: list[dict[str, Any]], answers: dict[str, dict[str, Any]]) -> Table:

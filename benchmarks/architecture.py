@@ -10,37 +10,15 @@ nearly all of it for indexing the zoos. Exits with 1 when a part failed or a tar
 from __future__ import annotations
 
 import argparse
-import re
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-FOLDER = Path(__file__).parent
+import targets
+from targets import Figure
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One target: what it is, the line of a part's output that states it, and when a number found there meets it.
-
-    ``pattern`` has one group, the number. Where it matches several lines the largest number is judged.
-    """
-
-    target: str
-    pattern: str
-    met: Callable[[float], bool]
-
-
-@dataclass(frozen=True)
-class Part:
+class Extent:
     """One script, its arguments (all of it, and for a quick look), and the figures that it prints."""
 
     script: str
@@ -56,7 +34,7 @@ _FEW = tuple(
 )
 
 PARTS = {
-    "mutations": Part(
+    "mutations": Extent(
         "architecture_mutations.py",
         ("--changes", "600", "--rewrites", "600"),
         ("--changes", "60", "--rewrites", "60", *_FEW),
@@ -70,7 +48,7 @@ PARTS = {
             Figure("0 reported as structural", r"(\d+) reported as structural", lambda number: number == 0),
         ),
     ),
-    "speed": Part(
+    "speed": Extent(
         "architecture_speed.py",
         (),
         (),
@@ -79,7 +57,7 @@ PARTS = {
             Figure("file of 100,000 nodes read (s)", r"file of 100000 nodes .* in ([\d.]+) s", lambda _: True),
         ),
     ),
-    "counts": Part(
+    "counts": Extent(
         "architecture_counts.py",
         (),
         ("--match", "resnet"),
@@ -91,7 +69,7 @@ PARTS = {
             ),
         ),
     ),
-    "index": Part(
+    "index": Extent(
         "architecture_index.py",
         (),
         ("--zoo", "torchvision"),
@@ -116,36 +94,12 @@ PARTS = {
 }
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What came of one part: its output, its exit code, and how long it took."""
-
-    output: str
-    code: int
-    seconds: float
-
-
-def run(part: Part, seed: int, *, quick: bool) -> Ran:
-    """Run one part as a child process and show its lines as they come."""
-    words = [sys.executable, "-u", str(FOLDER / part.script), *(part.quick if quick else part.full)]
-    if part.script == "architecture_mutations.py":
-        words += ["--seed", str(seed)]
-    started = time.monotonic()
-    lines: list[str] = []
-    with subprocess.Popen(words, cwd=FOLDER.parent, stdout=subprocess.PIPE, text=True) as child:
-        for line in child.stdout or ():
-            print(line, end="", flush=True)
-            lines.append(line)
-    return Ran("".join(lines), child.returncode, time.monotonic() - started)
-
-
-def judge(figure: Figure, ran: Ran) -> tuple[str, str]:
-    """Return the number that a part printed for a figure, and whether it meets the target."""
-    numbers = [float(number) for number in re.findall(figure.pattern, ran.output, re.MULTILINE)]
-    if not numbers:
-        return "-", "not measured"
-    largest = max(numbers)
-    return f"{largest:g}", "met" if figure.met(largest) else "missed"
+def part(extent: Extent, seed: int, *, quick: bool) -> targets.Part:
+    """Return what to run."""
+    arguments = extent.quick if quick else extent.full
+    if extent.script == "architecture_mutations.py":
+        arguments += ("--seed", str(seed))
+    return targets.Part(extent.script, arguments, extent.figures)
 
 
 def main() -> None:
@@ -155,22 +109,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the mutations")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part")
     options = parser.parse_args()
-    names = options.part or list(PARTS)
-    table = Table("part", "target", "measured", "verdict", title="Architecture: targets and what was measured")
-    clean = True
-    for number, name in enumerate(names, start=1):
-        print(f"\n== {number} of {len(names)}: {name} ({PARTS[name].script})", flush=True)
-        ran = run(PARTS[name], options.seed, quick=options.quick)
-        clean = clean and ran.code == 0
-        for figure in PARTS[name].figures:
-            measured, verdict = judge(figure, ran)
-            clean = clean and verdict == "met"
-            table.add_row(name, figure.target, measured, verdict)
-        end = "" if ran.code == 0 else f", failed with exit code {ran.code}"
-        print(f"== {name} took {ran.seconds:.0f} s{end}", flush=True)
-    # A pipe or a file gets the table whole, not cut to a terminal's width.
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-    sys.exit(0 if clean else 1)
+    parts = {name: part(PARTS[name], options.seed, quick=options.quick) for name in options.part or PARTS}
+    sys.exit(0 if targets.measure("Architecture", parts) else 1)
 
 
 if __name__ == "__main__":

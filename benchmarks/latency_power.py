@@ -2,9 +2,9 @@
 
     python benchmarks/latency_power.py [--runs 40] [--network NAME]... [--runtime NAME]... [--budget 60]
 
-Linear layers are planted behind a network, and their width is set until they cost what they shall: 3 % for a margin of
+Convolutions are planted beside a network, and their width is set until they cost what they shall: 3 % for a margin of
 1 %, 10 % for the default margin of 5 %. What they cost is measured apart, in processor time of alternating calls in
-several processes, and by another clock than the sessions'. Then, while another process keeps a core busy half of the
+several processes. Then, while another process keeps a core busy half of the
 time, sessions compare the network with its slower twin; the slower one is A in every second run.
 """
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from workers.engine.latency.points import Entry
 
-PROCESSES = 5
+PROCESSES = 7
 ROUNDS = 60
-FIRST_WIDTH = 1024
+FIRST_WIDTH = 64
 TRIES = 8
 LARGE = ("resnet50", "mobilenet_v2")
 """Networks of a thousand classes, behind which the layers fit."""
@@ -50,7 +50,7 @@ class Case:
 
 
 CASES = (Case(0.03, 0.01, 0.95), Case(0.10, 0.05, 1.0))
-TOLERANCE = 0.25
+TOLERANCE = 0.3
 """A planted slowdown may be this share of itself larger than asked for, never smaller."""
 
 
@@ -86,7 +86,9 @@ def plant(name: str, runtime: str, slowdown: float, folder: Path) -> tuple[Entry
         if slowdown <= ratio - 1 <= (1 + TOLERANCE) * slowdown:
             return slow, ratio
         aim = (1 + TOLERANCE / 2) * slowdown
-        width = max(8, round(width * min(max(aim / max(ratio - 1, 1e-3), 0.2), 5)))
+        # The cost grows with the square of the width; the libraries like multiples of 8.
+        step = math.sqrt(min(max(aim / max(ratio - 1, 1e-3), 0.1), 10))
+        width = max(8, 8 * round(width * step / 8))
     raise SystemExit(f"No width of the planted layers made {name} on {runtime} slower by {100 * slowdown:g}%.")
 
 

@@ -57,16 +57,26 @@ NETWORKS = {build.__name__: build for build in SHAPES}
 
 
 class Planted(torch.nn.Module):
-    """A network and two more linear layers after its answers, ``width`` in between: a little slower."""
+    """A network beside which two convolutions of ``width`` channels run on a small copy of the picture.
+
+    Their cost is arithmetic on data that stays in the cache, so that it is the same whatever else the machine does.
+    """
 
     def __init__(self, name: str, width: int) -> None:
         super().__init__()
         self.network = NETWORKS[name]()
-        self.planted = torch.nn.Sequential(torch.nn.Linear(1000, width), torch.nn.Linear(width, 1000))
+        self.planted = torch.nn.Sequential(
+            torch.nn.AvgPool2d(8),
+            torch.nn.Conv2d(3, width, 1),
+            torch.nn.Conv2d(width, width, 3, padding=1),
+            torch.nn.AdaptiveAvgPool2d(1),
+            torch.nn.Flatten(),
+            torch.nn.Linear(width, 1000),
+        )
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Return the planted layers' answers."""
-        found: torch.Tensor = self.planted(self.network(pictures))
+        """Return the sum of both answers."""
+        found: torch.Tensor = self.network(pictures) + self.planted(pictures)
         return found
 
 

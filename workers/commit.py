@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.db import audits, comparisons, datasets, fingerprints, jobs, latency_runs, listings, predictions
 from app.db.tables import Artifact, Comparison, Job, Measurement
-from app.domain import answer
+from app.domain import answer, changes
 from app.domain.ids import new_id
 from app.domain.plan import Scope, predict_handle, shards
 from app.domain.policies import Dimension
@@ -197,7 +197,7 @@ def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any],
             blocks["latency"] = _latency(session, needed["latency"], comparison)
         except AttemptFailedError as error:
             errors = errors | {str(Dimension.LATENCY): error.to_json()}
-    if not any(blocks.values()):
+    if not any(blocks.values()) and not changes.seen(errors):
         reason = next(iter(errors.values()), None)
         if reason is None:
             raise AttemptFailedError(FailureClass.USAGE, "nothing-measured", "No dimension was left to be measured.")

@@ -21,7 +21,7 @@ from app.db.session import Database
 from app.domain.states import FINAL
 from app.settings import Settings
 from workers.engines import EngineChoice
-from workers.reaper import DEVICES, Reaper
+from workers.reaper import Reaper
 from workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -31,14 +31,19 @@ _log = structlog.get_logger()
 
 _LOOK_S = 0.2
 
+DEVICES = ("cpu", "gpu")
+"""Classes of workers; the first is the default."""
+
 
 class LocalWorker:
-    """Runs jobs of one device class on ``slots`` threads until stopped."""
+    """Runs jobs of some device classes on ``slots`` threads until stopped."""
 
-    def __init__(self, settings: Settings, database: Database, *, slots: int, device: str = "cpu") -> None:
+    def __init__(
+        self, settings: Settings, database: Database, *, slots: int, devices: Sequence[str] = DEVICES[:1]
+    ) -> None:
         self._settings = settings
         self._database = database
-        self._device = device
+        self._devices = devices
         self._slots = slots
         self._engines = EngineChoice()
         self.stop = threading.Event()
@@ -79,7 +84,7 @@ class LocalWorker:
         supervisor = Supervisor(self._settings, self._database, self._engines, self.stop)
         while not self.stop.is_set():
             try:
-                claim = supervisor.claim_next(self._device)
+                claim = next(filter(None, map(supervisor.claim_next, self._devices)), None)
             except SQLAlchemyError as error:
                 _log.warning("no claim", error=str(error))
                 claim = None
@@ -105,13 +110,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.local", description="Runs queued jobs on this machine.")
     parser.add_argument("--until", type=uuid.UUID, help="end when this comparison or audit has ended")
     parser.add_argument("--slots", type=int, help="jobs at the same time (default: ZOOAUDIT_WORKER_SLOTS)")
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="device class of the jobs to run")
+    parser.add_argument(
+        "--device", action="append", choices=DEVICES, help="device class of the jobs to run; repeat for several"
+    )
     options = parser.parse_args(arguments)
     # Standard output belongs to whoever started this for an answer.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     settings = Settings()
     database = Database(settings.url)
-    worker = LocalWorker(settings, database, slots=options.slots or settings.worker_slots, device=options.device)
+    slots, devices = options.slots or settings.worker_slots, options.device or DEVICES[:1]
+    worker = LocalWorker(settings, database, slots=slots, devices=devices)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: worker.stop.set())
     try:

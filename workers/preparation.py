@@ -152,6 +152,8 @@ def _import(session: Session, claim: Claim, files: FileStore) -> Work:
             "dataset": payload["dataset"],
             "label_space": payload["label_space"],
             "known": None if known is None else str(files.path(known.files["predictions"])),
+            "known_label_space": None if dataset is None else dataset.label_space,
+            "known_classes": None if dataset is None or dataset.format == datasets.RECORDED else dataset.classes,
         },
         protocol,
         measurement_key("import", str(claim.id), protocol),

@@ -139,7 +139,7 @@ class Supervisor:
             with self._database.write() as session:
                 self._store(session, claim, work, reply.result if reply else {}, files)
         except ServiceError as error:
-            raise AttemptFailedError(FailureClass.USAGE, error.slug, error.message) from error
+            raise AttemptFailedError(FailureClass.USAGE, error.slug, error.message, error.extra) from error
 
     @staticmethod
     def _store(session: Session, claim: Claim, work: Work, result: dict[str, Any], files: dict[str, str]) -> None:

@@ -31,7 +31,9 @@ class ImportRequest(RequestModel):
     model: Words = Field(description="A listing's reference, or recorded:NAME for a model that no zoo here has.")
     dataset: Words = Field(description="Name of a data set; a new one is made, known by the labels in the file.")
     path: str = Field(min_length=1, max_length=1000, pattern=TEXT, description="Absolute, as the workers see it.")
-    label_space: str | None = Field(default=None, max_length=100, pattern=TEXT)
+    label_space: str | None = Field(
+        default=None, max_length=100, pattern=TEXT, description="Of the answers. Default: the data set's."
+    )
 
 
 class Prediction(BaseModel):

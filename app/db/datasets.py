@@ -72,10 +72,13 @@ def fill(
         raise NotFoundError(f"There is no data set {name!r}.", slug="unknown-dataset")
     if dataset.digest is not None and dataset.digest != digest:
         raise ConflictError(
-            f"The items of data set {name!r} have changed: their digest was {dataset.digest}, and is {digest} now, so "
-            "new predictions could not be compared with stored ones. Restore the files, or add the changed ones as "
-            "another data set.",
+            f"The items of data set {name!r} have changed: there were {dataset.items:,} with the digest "
+            f"{dataset.digest[:12]}…, and there are {items:,} with {digest[:12]}… now, so new predictions cannot be "
+            "compared with stored ones. Restore the files, or add the changed ones as another data set.",
             slug="dataset-changed",
+            dataset=name,
+            expected={"items": dataset.items, "digest": dataset.digest},
+            seen={"items": items, "digest": digest},
         )
     _check_labels(dataset, labels_digest)
     dataset.digest, dataset.items, dataset.classes = digest, items, classes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.domain import claims, contracts, suspicions
+from app.domain import changes, claims, contracts, suspicions
 from app.domain.policies import Dimension, Policy
 from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, judge_latency, verdict
 
@@ -85,7 +85,7 @@ def build(
     """Judge what was measured under a policy.
 
     ``measured`` holds the engine's blocks by dimension, None or absent where there is none; ``errors`` says why, by
-    dimension, as ``{"class", "code", "message"}``.
+    dimension, as ``{"class", "code", "message", "evidence"?}``.
     """
     blocks: dict[str, Any] = {
         Dimension.ARCHITECTURE: measured.get("architecture"),
@@ -96,8 +96,8 @@ def build(
     }
     # A dimension that could not be measured was asked for all the same: without it there is no verdict.
     wanted = {*asked, *(Dimension(name) for name in errors)}
-    joint, reason = verdict(blocks, policy, wanted)
-    found = findings(blocks, policy, wanted)
+    joint, reason = verdict(blocks, policy, wanted, failed=errors)
+    found = findings(blocks, policy, wanted) + changes.findings(errors, policy, wanted)
     if accuracy := blocks[Dimension.ACCURACY]:
         found += contracts.findings(blocks["contract"])
         found += suspicions.findings(accuracy.get("suspicions", ()))

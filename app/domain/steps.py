@@ -9,8 +9,8 @@ well on one side of the level before them are a step, where the scatter hides ea
 
 Simulated (``benchmarks/latency_history.py``): a history of 50 runs without a step is said to have one in less than 5 of
 100 cases, with a scatter of up to 4 %, an autocorrelation of up to 0.6 and every tenth run an outlier; heavy tails
-together with that scatter and autocorrelation bring up to 8. A step of 10 % is found by its fourth run: nearly always at
-a scatter of 1 %, in seven of ten cases at 2 %.
+together with that scatter and autocorrelation bring up to 8. A step of 10 % is found by its fourth run: nearly always
+at a scatter of 1 %, in seven of ten cases at 2 %.
 """
 
 from __future__ import annotations

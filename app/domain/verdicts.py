@@ -165,8 +165,13 @@ def findings(blocks: dict[str, Any], policy: Policy, asked: Iterable[Dimension])
     return found
 
 
-def verdict(blocks: dict[str, Any], policy: Policy, asked: Iterable[Dimension]) -> tuple[Verdict, str]:
-    """Join the dimensions into one verdict, and say in a sentence what decided or what is missing."""
+def verdict(
+    blocks: dict[str, Any], policy: Policy, asked: Iterable[Dimension], *, failed: Iterable[str] = ()
+) -> tuple[Verdict, str]:
+    """Join the dimensions into one verdict, and say in a sentence what decided or what is missing.
+
+    ``failed`` are dimensions that were asked for and could not be measured.
+    """
     dimensions = frozenset(asked)
     outside, missing = [], []
     for dimension in Dimension:
@@ -177,7 +182,7 @@ def verdict(blocks: dict[str, Any], policy: Policy, asked: Iterable[Dimension]) 
         if where is Place.OUTSIDE:
             outside.append(str(dimension))
         elif where is not Place.INSIDE:
-            missing.append(_what_would_decide(dimension, block))
+            missing.append(_what_would_decide(dimension, block, failed=dimension in failed))
     if incompatible := [item["field"] for item in (blocks.get("interface") or {}).get("differences", [])]:
         outside.append(f"interface ({', '.join(incompatible)})")
     if outside:
@@ -219,7 +224,9 @@ def _block_place(block: dict[str, Any]) -> Place:
     return _PLACES.get(block["verdict"], Place.INCONCLUSIVE)
 
 
-def _what_would_decide(dimension: Dimension, block: dict[str, Any] | None) -> str:
+def _what_would_decide(dimension: Dimension, block: dict[str, Any] | None, *, failed: bool) -> str:
+    if block is None and failed:
+        return f"{dimension} could not be measured, and the policy needs it."
     if block is None:
         return f"{dimension} was not measured, and the policy needs it: ask for --dimension {dimension}."
     if dimension is Dimension.ACCURACY:

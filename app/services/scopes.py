@@ -67,7 +67,7 @@ def _dimensions(asked: Sequence[str] | None, *, with_dataset: bool) -> tuple[Dim
 def _chosen(kind: str, asked: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
     for item in asked:
         if item not in known:
-            raise InvalidError(f"There is no {kind} {item!r}{_near(item, known)}", slug=f"unknown-{kind}")
+            raise InvalidError(f"There is no {kind} {item!r}; choose from {', '.join(known)}.", slug=f"unknown-{kind}")
     return tuple(dict.fromkeys(asked))
 
 

@@ -164,6 +164,8 @@ def test_a_model_is_interchangeable_with_itself(zooaudit, tmp_path):
         (["compare", "timm:resnet50@none", "keras:ResNet50@none", "--budget", "soon"], "write 60s"),
         (["compare", "timm:resnet50@none", "keras:ResNet50@none", "--dimension", "colour"], "architecture"),
         (["audit", "--zoo", "timm"], "at least two"),
+        (["audit", "--zoo", "timm", "--zoo", "keras", "--accuracy-device", "gpu"], "choose from cpu, cuda"),
+        (["compare", "timm:a", "keras:b", "--accuracy-runtime", "tourch"], "choose from onnxruntime, torch"),
         (["datasets", "add", "d", "x.zip", "--format", "zip"], "folder, imagenet-flat, cifar-10"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
@@ -277,3 +279,24 @@ def _until(true, process, limit_s=60):
         assert process.poll() is None, "the server ended"
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_device_that_this_machine_has_not_is_said_instead_of_waited_for(environment, zooaudit, tmp_path):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    manifest = (
+        '[models.net]\nframework = "onnx"\nweights = { v1 = "net.onnx" }\n[models.net.input]\nheight = 16\nwidth = 16\n'
+    )
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "zoo.toml").write_text(manifest)
+    network(tmp_path / "own" / "net.onnx", 1)
+    pictures = numpy.zeros((4, 16, 16, 3), "uint8")
+    numpy.savez(tmp_path / "four.npz", images=pictures, labels=numpy.arange(4))
+    environment["ZOOAUDIT_LOCAL_ZOOS"] = str(tmp_path / "own")
+    assert zooaudit("datasets", "add", "four", "four.npz", "--format", "npz").returncode == 0
+    words = ["compare", "own:net", "own:net", "--dimension", "accuracy", "--dataset", "four"]
+    called = zooaudit(*words, "--accuracy-device", "cuda")
+    assert called.returncode == 2
+    assert "choose the device cpu" in called.stderr

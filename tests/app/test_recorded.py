@@ -16,7 +16,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.settings import Settings
 from workers.local import LocalWorker
 
 RECORDED = Path(__file__).parents[3] / "shared/data/imagenet-recorded"
@@ -43,17 +42,9 @@ def small(tmp_path):
 
 
 @pytest.fixture
-def zooaudit(tmp_path):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ZOOAUDIT_")}
-    environment = kept | {"ZOOAUDIT_DATA_DIR": str(tmp_path / "data")}
-
-    def call(*words, status=0):
-        command = [sys.executable, "-m", "app.cli", *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == status, done.stderr
-        return done
-
-    return call
+def zooaudit(open_command_line, tmp_path):
+    with open_command_line(tmp_path / "data") as command_line:
+        yield command_line
 
 
 def imported(zooaudit, name, path, *, dataset="letters", model=None):
@@ -61,9 +52,23 @@ def imported(zooaudit, name, path, *, dataset="letters", model=None):
     return zooaudit("predictions", "import", "--model", model, "--dataset", dataset, path, "--json")
 
 
+def test_files_are_imported_and_compared_by_processes_of_their_own(small, tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ZOOAUDIT_")}
+    environment = kept | {"ZOOAUDIT_DATA_DIR": str(tmp_path / "data")}
+
+    def call(*words):
+        command = [sys.executable, "-m", "app.cli", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+
+    for name, right in {"one": 150, "two": 180}.items():
+        imported(call, name, small(name, right))
+    answer = json.loads(call("compare", "recorded:one", "recorded:two", "--dataset", "letters", "--json").stdout)
+    assert answer["accuracy"]["ledger"]["b_only"] == 30
+
+
 @pytest.mark.slow
 @with_recorded
-def test_the_recorded_imagenet_pairs_come_out_as_they_are_known(zooaudit, tmp_path):
+def test_the_recorded_imagenet_pairs_come_out_as_they_are_known(zooaudit):
     pairs = json.loads((RECORDED / "expected.json").read_text())
     names = sorted({pair[side] for pair in pairs for side in ("a", "b")})
     for name in names:
@@ -73,8 +78,7 @@ def test_the_recorded_imagenet_pairs_come_out_as_they_are_known(zooaudit, tmp_pa
         words = (f"recorded:{pair['a']}", f"recorded:{pair['b']}", "--dimension", "accuracy")
         answer = json.loads(zooaudit("compare", *words, "--dataset", "imagenet-val", "--json").stdout)
         check(answer, pair)
-    settings = Settings(data_dir=tmp_path / "data", database_url=None)
-    with TestClient(create_app(settings)) as client:
+    with TestClient(create_app(zooaudit.settings)) as client:
         stored = client.get("/v1/comparisons").json()["items"]
         for pair in pairs:
             refs = (f"recorded:{pair['a']}", f"recorded:{pair['b']}")
@@ -202,13 +206,13 @@ def work(worker, until):
         thread.join()
 
 
-def test_the_items_of_a_comparison_are_paged_by_cell(zooaudit, small, tmp_path):
+def test_the_items_of_a_comparison_are_paged_by_cell(zooaudit, small):
     ids = np.array([f"{number:03}.jpg" for number in range(200)])
     imported(zooaudit, "one", small("one", 150, ids=ids))
     imported(zooaudit, "two", small("two", 120, ids=ids))
     words = ("compare", "recorded:one", "recorded:two", "--dataset", "letters", "--json")
     answer = json.loads(zooaudit(*words).stdout)
-    with TestClient(create_app(Settings(data_dir=tmp_path / "data", database_url=None))) as client:
+    with TestClient(create_app(zooaudit.settings)) as client:
         where = f"/v1/comparisons/{answer['id']}/items"
         pages, cursor = [], None
         while not pages or cursor is not None:

@@ -164,3 +164,51 @@ def test_an_audit_over_several_machines_says_which_ratio_is_from_which(machines)
     for name in machines:
         assert f"machine {name}: the machine {name}" in shown
         assert shown.count(name) == 2 + (len(machines) > 1)
+
+
+@pytest.fixture
+def pair():
+    """One finding of an audit and the comparison that it belongs to."""
+    finding = {
+        "comparison_id": "1",
+        "architecture": "mlp",
+        "a_ref": "digits-keras:mlp@v1",
+        "b_ref": "digits-torch:mlp@v1",
+        "a": 0.9587,
+        "b": 0.9676,
+        "effect": -0.0089,
+        "ci95": [-0.0209, 0.0019],
+    }
+    block = {
+        "dataset": "digits",
+        "items": 896,
+        "agreement": 0.9688,
+        "verdict": "inconclusive",
+        "items_needed": 9183,
+    }
+    return finding, {"1": {"accuracy": block}}
+
+
+def _audit(pair, groups, **changes):
+    finding, answers = pair
+    ranked = {"accuracy": [finding | changes]}
+    summary = {"verdicts": {"inconclusive": 1}, "accuracy_groups": groups}
+    return _text(render.audit({"zoos": ["digits-torch", "digits-keras"], "summary": summary}, ranked, answers))
+
+
+def test_an_audit_shows_both_accuracies_with_interval_agreement_and_what_would_decide(pair):
+    group = {"architecture": "mlp", "models": [{"ref": "digits-torch:mlp@v1", "top1": 0.9676}]}
+    shown = _audit(pair, [group])
+    for expected in ("digits, 896 items", "95.87 %", "96.76 %", "-0.89 %", "-2.09 … +0.19", "96.88 %", "needs 9,183"):
+        assert expected in shown
+    assert shown.index("no test tells apart") < shown.rindex("digits-torch:mlp@v1")
+    assert max(map(len, (line.rstrip() for line in shown.splitlines()))) <= 100
+
+
+def test_an_audit_of_models_without_a_common_name_has_no_empty_column(pair):
+    groups = [{"architecture": None, "models": [{"ref": f"recorded:{n}", "top1": 0.5}]} for n in range(50)]
+    shown = _audit(pair, groups, architecture=None)
+    assert "model " not in shown
+    assert "recorded:39" in shown
+    assert "… and 10 more" in shown
+    assert "tells apart" not in _audit(pair, [])

@@ -19,6 +19,7 @@ from sqlalchemy import select
 
 from app.db.session import Database
 from app.db.tables import Comparison, Finding, Job, Measurement
+from app.domain.plan import SHARD_ITEMS
 from app.main import create_app
 from app.settings import Settings
 
@@ -138,6 +139,37 @@ def test_through_celery_redis_and_postgres(production, refs):
         answer = wait_for(lambda: ended(client, reply.headers["Location"]), "the comparison")
     assert answer["state"] == "succeeded"
     assert answer["architecture"]["verdict"] == "different"
+
+
+def test_a_large_data_set_is_divided_over_celery_workers(production, tmp_path):
+    items = 2 * SHARD_ITEMS + 100
+    random = np.random.default_rng(1)
+    images, labels = random.integers(0, 256, (items, 16, 16, 3), dtype=np.uint8), random.integers(0, 10, items)
+    np.savez(tmp_path / "many.npz", images=images, labels=labels)
+    (tmp_path / "own").mkdir()
+    lines = []
+    for name, channels in (("small", 4), ("large", 8)):
+        network(tmp_path / "own" / f"{name}.onnx", channels)
+        lines += [f"[models.{name}]", 'framework = "onnx"', f'weights = {{ v1 = "{name}.onnx" }}', "classes = 10"]
+        lines += [f"[models.{name}.input]", "height = 16", "width = 16"]
+    (tmp_path / "own" / "zoo.toml").write_text("\n".join(lines))
+    production = production.model_copy(update={"local_zoos": (tmp_path / "own",)})
+    database = Database(production.url)
+    with TestClient(create_app(production)) as client, celery_worker(production), celery_worker(production):
+        data = {"name": "many", "format": "npz", "path": str(tmp_path / "many.npz")}
+        assert client.post("/v1/datasets", json=data).status_code == 201
+        asked = {"a": "own:small", "b": "own:large", "dimensions": ["accuracy"], "dataset": "many"}
+        reply = client.post("/v1/comparisons", json=asked)
+        assert reply.status_code == 202, reply.text
+        answer = wait_for(lambda: ended(client, reply.headers["Location"]), "the comparison")
+    assert (answer["state"], answer["error"]) == ("succeeded", None)
+    assert answer["accuracy"]["items"] == sum(answer["accuracy"]["ledger"].values()) == items
+    with database.read() as session:
+        measured = Counter(session.scalars(select(Measurement.kind)))
+        attempts = Counter((job.kind, job.attempt) for job in session.scalars(select(Job)))
+    database.dispose()
+    assert measured == {"inspect": 2, "shard": 6, "predict": 2}
+    assert (attempts["shard", 1], attempts["predict", 2]) == (6, 2)
 
 
 def test_a_worker_killed_in_the_middle_still_gives_one_result(production):

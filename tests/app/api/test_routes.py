@@ -176,7 +176,7 @@ def test_the_same_key_makes_one_comparison(client, database):
     [
         ({"a": "resnet50"}, "malformed-reference", "zoo:name"),
         ({"a": "torchvison:resnet50"}, "unknown-zoo", "Did you mean torchvision"),
-        ({"dimensions": ["acuracy"]}, "unknown-dimension", "Did you mean accuracy"),
+        ({"dimensions": ["acuracy"]}, "unknown-dimension", "choose from architecture, accuracy"),
         ({"dimensions": ["accuracy"]}, "random-weights", "leave accuracy out"),
         ({"dataset": "digit", "dimensions": ["latency"]}, "unknown-dataset", "Did you mean digits"),
         ({"policy": "defalt"}, "unknown-policy", "Did you mean default"),

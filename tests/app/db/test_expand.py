@@ -152,5 +152,7 @@ def test_a_data_set_that_changes_is_a_conflict(database):
     with database.write() as session:
         datasets.fill(session, "digits", digest="a" * 64, **fact)
         datasets.fill(session, "digits", digest="a" * 64, **fact)
-        with pytest.raises(ConflictError, match=f"{'a' * 64}.*{'b' * 64}"):
-            datasets.fill(session, "digits", digest="b" * 64, **fact)
+        with pytest.raises(ConflictError, match=f"there were 360 .*{'a' * 12}….* 350 with {'b' * 12}…") as raised:
+            datasets.fill(session, "digits", digest="b" * 64, **(fact | {"items": 350}))
+    assert raised.value.extra["expected"] == {"items": 360, "digest": "a" * 64}
+    assert raised.value.extra["seen"] == {"items": 350, "digest": "b" * 64}

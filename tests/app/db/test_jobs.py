@@ -89,6 +89,32 @@ def test_a_lost_lease_is_fenced_off(database):
         jobs.succeed(session, new)
 
 
+def test_a_job_that_divides_itself_comes_back_with_what_its_parts_left(database):
+    add(database, spec("whole"))
+    whole = claim(database)
+    with database.write() as session:
+        parts = jobs.add(session, [spec("first"), spec("second")])
+        jobs.wait_for(session, whole, {"shard 0": parts["first"], "shard 1": parts["second"]})
+    assert state(database, whole.id) == State.QUEUED
+    with database.write() as session, pytest.raises(jobs.LeaseLostError):
+        jobs.wait_for(session, whole, {})
+    first, second = claim(database), claim(database)
+    assert {first.id, second.id} == set(parts.values())
+    assert claim(database) is None
+    with database.write() as session:
+        jobs.succeed(session, first)
+    assert claim(database) is None, "the other part has not ended"
+    with database.write() as session:
+        jobs.fail(session, second, FailureClass.SUBJECT, {"code": "x"}, max_attempts=3)
+        assert jobs.released(session, second) == {"cpu": [whole.id]}
+    again = claim(database)
+    assert (again.id, again.attempt) == (whole.id, 2)
+    with database.read() as session:
+        needs = jobs.needs(session, whole.id)
+        assert {role: job.id for role, job in needs.items()} == {"shard 0": parts["first"], "shard 1": parts["second"]}
+        assert {job.state for job in needs.values()} == {State.SUCCEEDED, State.FAILED}
+
+
 def test_a_job_that_kills_its_workers_is_given_up(database):
     ids = add(database, spec())
     for _ in range(2):

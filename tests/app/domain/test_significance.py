@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from app.domain.significance import adjusted, indistinguishable
 
@@ -12,8 +13,10 @@ PAIRS = [(a, b) for a in "abcdef" for b in "abcdef" if a < b]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
-def test_adjusted_p_values_are_scipys(p_values):
-    assert adjusted(p_values) == pytest.approx(stats.false_discovery_control(np.array(p_values)).tolist())
+def test_adjusted_p_values_are_scipys_and_statsmodels(p_values):
+    found = adjusted(p_values)
+    assert found == pytest.approx(stats.false_discovery_control(np.array(p_values)).tolist())
+    assert found == pytest.approx(multipletests(p_values, method="fdr_bh")[1].tolist())
 
 
 def test_no_test_at_all():

@@ -105,7 +105,7 @@ class Archive:
             raise UsageError(
                 "array-objects",
                 f"{self.path}: array {name!r} holds Python objects, which can execute code when read; "
-                "save it as an array of numbers.",
+                "save it as an array of numbers or text.",
             )
         if fortran and len(shape) > 1:
             raise UsageError(
@@ -140,7 +140,8 @@ class Archive:
         if not np.issubdtype(array.dtype, np.integer) or array.ndim != ndim or array.size == 0:
             raise UsageError(
                 "array-shape",
-                f"{self.path}: array {name!r} is {array.dtype} {array.shape}; it must hold integers on {ndim} axes, "
+                f"{self.path}: array {name!r} is {array.dtype} {array.shape}; it must hold integers on {ndim} "
+                f"{'axis' if ndim == 1 else 'axes'}, "
                 "and at least one.",
             )
         return array

@@ -100,16 +100,6 @@ def check_size(space: str | None, classes: int, *, what: str) -> None:
         )
 
 
-def check_fits(space: str, classes: int, *, what: str) -> None:
-    """Raise UsageError when indices up to ``classes - 1`` are outside a space known by name."""
-    if classes > SPACES[space]:
-        raise UsageError(
-            "label-range",
-            f"{what} holds the class index {classes - 1}, but label space {space} has {SPACES[space]} classes; correct "
-            "the label space.",
-        )
-
-
 @dataclass(frozen=True)
 class Mapping:
     """What a model's class indices are in a dataset's space.
@@ -120,6 +110,11 @@ class Mapping:
     """
 
     targets: NDArray[np.int32]
+
+    @property
+    def largest(self) -> int:
+        """Number of classes of the larger of the two spaces, as far as they meet."""
+        return max(len(self.targets), int(self.targets.max()) + 1)
 
     def merge(self, scores: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return the dataset's classes that can be answered, (c), and their scores, (m, c), from a model's.
@@ -132,6 +127,23 @@ class Mapping:
             return self.targets, scores
         order = np.argsort(self.targets, kind="stable")
         return columns.astype(np.int32), np.maximum.reduceat(scores[:, order], starts, axis=1)
+
+    def merge_ranked(
+        self, classes: NDArray[np.int32], scores: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return ranked answers, (n, m) and best first, in the dataset's classes, (n, k) with k <= m.
+
+        As in ``merge`` the best of several stands for them. Ranks that some row no longer fills are left out: what
+        follows a row's last class was not recorded.
+        """
+        targets = np.where(classes < 0, _NO_CLASS, self.targets[classes])
+        order = np.argsort(targets, axis=1, kind="stable")
+        ordered = np.take_along_axis(targets, order, axis=1)
+        repeated = np.zeros(targets.shape, dtype=bool)
+        np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+        filled = int((~repeated).sum(axis=1).min())
+        kept = np.argsort(repeated, axis=1, kind="stable")[:, :filled]
+        return np.take_along_axis(targets, kept, axis=1), np.take_along_axis(scores, kept, axis=1)
 
 
 def mapping(model_space: str | None, model_classes: int, dataset_space: str | None, dataset_classes: int) -> Mapping:

@@ -150,6 +150,19 @@ def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
     }
 
 
+def difference(b: int, c: int, n: int) -> dict[str, Any]:
+    """Return what a verdict is made of: the difference (b - c) / n, its intervals ``ci90`` and ``ci95``, ``p_value``.
+
+    b, c: items that only A, only B got right; n: all items. Raises ValueError when they do not fit together.
+    """
+    return {
+        "difference": (b - c) / n,
+        "ci90": list(tango_interval(b, c, n, 0.90)),
+        "ci95": list(tango_interval(b, c, n, 0.95)),
+        "p_value": mcnemar_p(b, c),
+    }
+
+
 def _metric(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> dict[str, Any]:
     n = right_a.size
     a_only = int(np.count_nonzero(right_a & ~right_b))
@@ -160,10 +173,7 @@ def _metric(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> dict[str,
         "b": hits_b / n,
         "a_ci95": list(wilson_interval(hits_a, n)),
         "b_ci95": list(wilson_interval(hits_b, n)),
-        "difference": (a_only - b_only) / n,
-        "ci90": list(tango_interval(a_only, b_only, n, 0.90)),
-        "ci95": list(tango_interval(a_only, b_only, n, 0.95)),
-        "p_value": mcnemar_p(a_only, b_only),
+        **difference(a_only, b_only, n),
     }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.engine.accuracy.arrays import Archive
+from workers.engine.accuracy import arrays
 from workers.engine.accuracy.predictions import TOP, Predictions, labels_digest, rank
 from workers.engine.protocol import UsageError
 
@@ -16,11 +17,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from workers.engine.accuracy.labels import Mapping
+
 _BACKGROUND = -1
 _LARGEST_CLASS = int(np.iinfo(np.int32).max)
 _MOST_ITEMS = 50_000_000
 _MOST_RANKED = 1000
 _TWO_AXES = 2
+_WORD = 8
+"""Bytes of a value of Parquet's widest numbers."""
 
 
 @dataclass(frozen=True)
@@ -33,41 +38,49 @@ class Columns:
     ids: NDArray[Any] | None
 
 
-def read(path: Path, dataset: str) -> Predictions:
+def read(path: Path, dataset: str, *, classes: int | None = None, mapping: Mapping | None = None) -> Predictions:
     """Read recorded predictions: ``labels`` (n), ``classes`` (n, k), ``scores`` (n, k), and ``ids`` (n) if there are.
 
     Parquet has the columns ``label``, ``classes`` and ``scores`` (lists of one length), and ``id`` if there is one.
     The items are known by their labels alone, so the items' digest is one of the labels. Item ids, integers or text,
-    tell apart items of one label.
+    tell apart items of one label. ``classes`` is the number of classes that the file's answers can have, where that is
+    known; ``mapping`` says what they are in the data set's label space. Labels stay as they are (``aligned``).
 
     Raises UsageError, naming the file, the array and the row that does not fit.
     """
     columns = _of_parquet(path) if path.suffix == ".parquet" else _of_archive(path)
     _check_shapes(path, columns)
-    _check_rows(path, columns)
-    classes, scores = rank(columns.classes, columns.scores, TOP)
+    _check_rows(path, columns, classes=classes, labels=classes if mapping is None else mapping.largest)
+    # Ranks are cut after the mapping: several of them may be one class of the data set.
+    ranked, scores = rank(columns.classes, columns.scores, columns.classes.shape[1])
+    if mapping is not None:
+        ranked, scores = mapping.merge_ranked(ranked, scores)
     labels = columns.labels.astype(np.int32)
     ids = columns.ids
     if ids is not None and ids.dtype.kind in "OS":
         ids = ids.astype(str)
     provenance = {"recorded": True, "file": path.name}
-    return Predictions(labels, classes, scores, labels_digest(labels), dataset, provenance, ids)
+    return Predictions(labels, ranked[:, :TOP], scores[:, :TOP], labels_digest(labels), dataset, provenance, ids)
 
 
-def aligned(found: Predictions, known: Predictions) -> Predictions:
+def aligned(found: Predictions, known: Predictions, mapping: Mapping | None = None) -> Predictions:
     """Return predictions in the order of the items that a data set already has.
 
-    With ids on both sides the rows are put in that order; else they must have the same labels, row by row. Raises
+    With ids on both sides the rows are put in that order; else they must have the same labels, row by row. With a
+    ``mapping`` the labels are the data set's own, or in the label space of the answers: whichever fit better. Raises
     UsageError that names the first item that does not fit.
     """
     if len(found) != len(known):
         raise UsageError(
             "items-differ",
-            f"The file has {len(found)} items, and data set {known.dataset} has {len(known)}; record all of them, or "
-            "choose another name for the data set.",
+            f"Array 'labels' has {len(found)} rows, and data set {known.dataset} has {len(known)} items; record all of "
+            "them, or choose another name for the data set.",
         )
     if found.ids is not None and known.ids is not None:
         found = _in_order(found, known)
+    if mapping is not None and found.labels.max() < len(mapping.targets):
+        either = (found.labels, mapping.targets[found.labels])
+        found = replace(found, labels=min(either, key=lambda labels: np.count_nonzero(labels != known.labels)))
     differ = found.labels != known.labels
     if differ.any():
         row = int(np.argmax(differ))
@@ -106,7 +119,7 @@ def _in_order(found: Predictions, known: Predictions) -> Predictions:
 
 
 def _of_archive(path: Path) -> Columns:
-    archive = Archive(path)
+    archive = arrays.Archive(path)
     archive.require("labels", "classes", "scores")
     for name in ("labels", "classes", "scores", "ids"):
         if name in archive.headers:
@@ -143,13 +156,30 @@ def _of_parquet(path: Path) -> Columns:
                 f"{path} has no column {missing[0]!r} (found: {', '.join(sorted(present)) or 'none'}); save it under "
                 "that name.",
             )
+        _check_values(path, file.metadata)
         table = file.read(columns=[name for name in ("label", "classes", "scores", "id") if name in present])
     except (pa.ArrowException, OSError) as error:
         raise UsageError(
             "parquet-broken", f"{path} cannot be read as Parquet ({error}); write or copy it anew."
         ) from error
-    arrays = {name: _column(path, name, table.column(name)) for name in table.column_names}
-    return Columns(arrays["label"], arrays["classes"], arrays["scores"], arrays.get("id"))
+    held = {name: _column(path, name, table.column(name)) for name in table.column_names}
+    return Columns(held["label"], held["classes"], held["scores"], held.get("id"))
+
+
+def _check_values(path: Path, metadata: Any) -> None:
+    """Refuse by the metadata alone what unpacks to more than an array may have: equal values take no room."""
+    values: Counter[str] = Counter()
+    for group in range(metadata.num_row_groups):
+        for index in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(index)
+            values[chunk.path_in_schema.partition(".")[0]] += chunk.num_values
+    for name in ("label", "classes", "scores", "id"):
+        if values[name] * _WORD > arrays.LIMIT_BYTES:
+            raise UsageError(
+                "array-size",
+                f"{path}: column {name!r} unpacks to {values[name] * _WORD} bytes, more than {arrays.LIMIT_BYTES}; "
+                "split it.",
+            )
 
 
 def _column(path: Path, name: str, column: Any) -> NDArray[Any]:
@@ -170,7 +200,11 @@ def _column(path: Path, name: str, column: Any) -> NDArray[Any]:
             f"{path}: column {name!r}, row {row} has {lengths[row]} values and row 0 has {lengths[0]}; all rows need "
             "the same number.",
         )
-    values = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
+    inner = column.flatten()
+    if inner.null_count:
+        row = inner.is_null().to_numpy(zero_copy_only=False).argmax() // lengths[0]
+        raise UsageError("array-row", f"{path}: column {name!r}, row {row} holds a null; fill it or leave the row out.")
+    values = np.asarray(inner.to_numpy(zero_copy_only=False))
     return values.reshape(len(lengths), -1) if lengths.size else values.reshape(0, 0)
 
 
@@ -209,15 +243,16 @@ def _are_plain(ids: NDArray[Any]) -> bool:
     return ids.dtype != np.object_ or all(isinstance(item, str) for item in ids)
 
 
-def _check_rows(path: Path, columns: Columns) -> None:
-    labels, classes, scores = columns.labels, columns.classes, columns.scores
-    ordered = np.sort(classes, axis=1)
+def _check_rows(path: Path, columns: Columns, *, classes: int | None, labels: int | None) -> None:
+    """Refuse the first row that cannot be; ``classes`` and ``labels`` are how many of them there are, if known."""
+    answers, scores = columns.classes, columns.scores
+    ordered = np.sort(answers, axis=1)
     faults: list[tuple[str, Any, str]] = [
-        ("labels", (labels < 0) | (labels > _LARGEST_CLASS), "a label that is no class index"),
+        ("labels", _outside(columns.labels, 0, labels), f"a label that is no class index{_among(labels)}"),
         (
             "classes",
-            ((classes < _BACKGROUND) | (classes > _LARGEST_CLASS)).any(axis=1),
-            "a class that is no class index",
+            _outside(answers, _BACKGROUND, classes).any(axis=1),
+            f"a class that is no class index{_among(classes)}",
         ),
         ("classes", (ordered[:, 1:] == ordered[:, :-1]).any(axis=1), "the same class twice"),
         ("scores", ~np.isfinite(scores).all(axis=1), "a score that is not finite"),
@@ -230,6 +265,15 @@ def _check_rows(path: Path, columns: Columns) -> None:
             raise UsageError(
                 "array-row", f"{path}: array {name!r}, row {row} has {what}; correct that row and try again."
             )
+
+
+def _outside(values: NDArray[Any], least: int, number: int | None) -> NDArray[np.bool_]:
+    """Return where a value is no class index, of ``number`` classes where that is known."""
+    return np.asarray((values < least) | (values > (_LARGEST_CLASS if number is None else number - 1)))
+
+
+def _among(number: int | None) -> str:
+    return "" if number is None else f" of {number:,} classes"
 
 
 def _repeated(ids: NDArray[Any]) -> NDArray[np.bool_]:

@@ -196,8 +196,10 @@ def _contract(entry: dict[str, Any]) -> Contract | None:
     """Return the documented contract, or None where the zoo documents none."""
     if "contract" not in entry:
         return None
-    _, _, height, width = entry["input"]
-    return Contract.from_json({"height": height, "width": width} | entry["contract"])
+    fields = entry["contract"]
+    _, *sides = entry["input"]
+    height, width = sides[:2] if fields.get("layout") == "nhwc" else sides[1:]
+    return Contract.from_json({"height": height, "width": width} | fields)
 
 
 def _cached(entry: dict[str, Any]) -> Path:

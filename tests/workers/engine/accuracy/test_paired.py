@@ -1,12 +1,11 @@
 import itertools
-import math
 import time
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import stats
 
 from workers.engine.accuracy import paired
 from workers.engine.accuracy.predictions import Predictions, rank
@@ -16,32 +15,6 @@ from workers.engine.protocol import UsageError
 def predictions(labels: np.ndarray, classes: np.ndarray, digest: str = "items") -> Predictions:
     scores = np.sort(np.random.default_rng(0).random(classes.shape), axis=1)[:, ::-1]
     return Predictions(labels.astype(np.int32), classes.astype(np.int32), scores.astype(np.float32), digest)
-
-
-def score_statistic(b: int, c: int, n: int, delta: float) -> float:
-    """Tango's statistic from its definition: the nuisance parameter by maximising the likelihood numerically."""
-
-    def minus_log_likelihood(only_b: float) -> float:
-        cells = ((b, only_b + delta), (c, only_b), (n - b - c, 1 - delta - 2 * only_b))
-        return -sum(count * math.log(max(share, 1e-300)) for count, share in cells if count)
-
-    low, high = max(0.0, -delta), (1 - delta) / 2
-    only_b = optimize.minimize_scalar(
-        minus_log_likelihood, bounds=(low, high), method="bounded", options={"xatol": 1e-13}
-    ).x
-    return (b - c - n * delta) / math.sqrt(n * (2 * only_b + delta * (1 - delta)))
-
-
-@pytest.mark.parametrize(
-    ("b", "c", "n"), [(10, 20, 100), (1, 0, 30), (212, 144, 1600), (0, 7, 50), (2349, 3140, 50_000), (40, 10, 50)]
-)
-@pytest.mark.parametrize("level", [0.90, 0.95])
-def test_tango_ends_are_where_the_score_test_just_rejects(b: int, c: int, n: int, level: float) -> None:
-    z = stats.norm.ppf((1 + level) / 2)
-    estimate = (b - c) / n
-    low = optimize.brentq(lambda d: score_statistic(b, c, n, d) - z, -1 + 1e-9, estimate - 1e-9)
-    high = optimize.brentq(lambda d: score_statistic(b, c, n, d) + z, estimate + 1e-9, 1 - 1e-9)
-    assert paired.tango_interval(b, c, n, level) == pytest.approx((low, high), abs=2e-6)
 
 
 def test_tango_without_discordant_items_is_the_closed_form() -> None:
@@ -80,21 +53,6 @@ def test_tango_covers_the_true_difference_as_often_as_it_says(only_a: float, onl
     covered = np.average(inside, weights=times)
     # 4,000 draws leave a standard error of 0.35 points; the score interval itself wanders by a point at small counts.
     assert 0.938 <= covered <= 0.965
-
-
-@given(st.integers(0, 300), st.integers(0, 300))
-@settings(max_examples=100, deadline=None)
-def test_mcnemar_is_the_exact_binomial_test(b: int, c: int) -> None:
-    expected = stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
-    assert paired.mcnemar_p(b, c) == pytest.approx(expected, rel=1e-9)
-
-
-@given(st.integers(1, 2000), st.floats(0, 1))
-@settings(max_examples=100, deadline=None)
-def test_wilson_is_scipys(n: int, share: float) -> None:
-    successes = round(share * n)
-    expected = stats.binomtest(successes, n).proportion_ci(method="wilson")
-    assert paired.wilson_interval(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 @pytest.mark.parametrize(("b", "c", "n"), [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])

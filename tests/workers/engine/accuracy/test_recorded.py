@@ -182,6 +182,7 @@ def test_parquet_holds_the_same_as_an_archive(tmp_path: Path) -> None:
         ({"label": None}, "has no column 'label' \\(found: classes, scores\\)"),
         ({"classes": [[0, 1], [1], [2, 0]]}, "column 'classes', row 1 has 1 values and row 0 has 2"),
         ({"label": pa.array([0, None, 2])}, "column 'label', row 1 is null"),
+        ({"classes": [[0, 1], [1, 0], [2, None]]}, "column 'classes', row 2 holds a null"),
         ({"scores": [[0.6, 0.4], [0.9, float("nan")], [0.5, 0.2]]}, "array 'scores', row 1 has a score"),
         ({"label": ["a", "b", "c"]}, "array 'labels' is object"),
         ({"id": ["x", "y", "x"]}, "array 'ids', row 2 has an id that another row has too"),
@@ -190,6 +191,15 @@ def test_parquet_holds_the_same_as_an_archive(tmp_path: Path) -> None:
 def test_bad_parquet_is_refused_by_column_and_row(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
     path = parquet_of(tmp_path / "bad.parquet", **change)
     with pytest.raises(UsageError, match=sentence):
+        recorded.read(path, "letters")
+
+
+def test_a_small_parquet_that_unpacks_to_much_is_refused_by_its_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = parquet_of(tmp_path / "zeros.parquet", scores=[[0.0] * 2] * 3, note=["x" * 1000] * 3)
+    monkeypatch.setattr(arrays, "LIMIT_BYTES", 40)
+    with pytest.raises(UsageError, match="column 'classes' unpacks to 48 bytes, more than 40"):
         recorded.read(path, "letters")
 
 
@@ -219,7 +229,7 @@ def test_rows_are_put_into_the_data_sets_order_by_their_ids() -> None:
 @pytest.mark.parametrize(
     ("found", "sentence"),
     [
-        (predictions([4, 5]), "The file has 2 items, and data set mine has 3"),
+        (predictions([4, 5]), "Array 'labels' has 2 rows, and data set mine has 3 items"),
         (predictions([4, 6, 5]), "row 1 is 6, but data set mine has 5 there \\(2 of 3 differ\\)"),
         (predictions([4, 5, 6], ["a", "b", "x"]), "lacks the item 'c' of data set mine \\(1 of 3 are missing\\)"),
         (predictions([4, 5, 7], ["a", "b", "c"]), "item c is 7, but data set mine has 6"),

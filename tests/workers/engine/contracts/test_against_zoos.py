@@ -285,8 +285,9 @@ def test_onnx_hub_resnets_against_the_documented_graph(folder: Path) -> None:
     assert max(value for name, value in apart.items() if name.endswith(".jpg")) <= 1.7
 
 
-def test_onnx_hub_googlenets_bit_for_bit(folder: Path) -> None:
-    """The page's own lines."""
+@pytest.mark.parametrize("name", ["googlenet-12", "bvlcalexnet-12", "caffenet-12"])
+def test_onnx_hub_caffe_models_bit_for_bit(folder: Path, name: str) -> None:
+    """GoogLeNet's page has the lines; the other two link to a script with the same ones."""
     from torchvision.datasets.folder import pil_loader
 
     from workers.engine.zoos.onnx import OnnxZoo
@@ -299,4 +300,78 @@ def test_onnx_hub_googlenets_bit_for_bit(folder: Path) -> None:
         img[:, :, [0, 1, 2]] = img[:, :, [2, 1, 0]]
         return img.transpose((2, 0, 1))
 
-    check(folder, OnnxZoo().describe("googlenet-12", None).contract, theirs)
+    check(folder, OnnxZoo().describe(name, None).contract, theirs)
+
+
+def test_onnx_hub_shufflenets_bit_for_bit(folder: Path) -> None:
+    """The page's torchvision transforms."""
+    from torchvision import transforms
+    from torchvision.datasets.folder import pil_loader
+
+    from workers.engine.zoos.onnx import OnnxZoo
+
+    steps = [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()]
+    theirs = transforms.Compose([*steps, transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+    contract = OnnxZoo().describe("shufflenet-v2-12", None).contract
+    check(folder, contract, lambda path: theirs(pil_loader(str(path))).numpy())
+
+
+def linear(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
+    """OpenCV's ``resize`` as it is defined, before OpenCV rounds: two taps a side, pixel centres at .5."""
+    import torch
+
+    planes = torch.from_numpy(pixels.astype(np.float64).reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+    resized = torch.nn.functional.interpolate(planes[None], (height, width), mode="bilinear", align_corners=False)
+    return resized[0].permute(1, 2, 0).numpy().astype(np.float32)
+
+
+def squared(picture: Image.Image) -> NDArray[np.float32]:
+    """Steps of the zoo's validation notebook: 256 x 256 whatever the form, the middle 224 x 224, normalise."""
+    middle = linear(np.asarray(picture), 256, 256)[16:240, 16:240] / 255
+    return ((middle - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])).transpose(2, 0, 1)
+
+
+def edge(picture: Image.Image) -> NDArray[np.float32]:
+    """Steps of EfficientNet-Lite's page: the shorter side to 224 / 0.875, the middle, (value - 127) / 128."""
+    width, height = picture.size
+    size = (int(256 * height / width), 256) if height > width else (256, int(256 * width / height))
+    top, left = (int((side - 224) / 2) for side in size)
+    return (linear(np.asarray(picture), *size)[top : top + 224, left : left + 224] - 127) / 128
+
+
+def grey(picture: Image.Image) -> NDArray[np.float32]:
+    """Steps of MNIST's page: grey, 28 x 28, 0 to 1."""
+    return linear(np.asarray(picture.convert("L")), 28, 28).transpose(2, 0, 1) / 255
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "step"),
+    [
+        ("squeezenet1.1-7", squared, 1 / 255 / 0.224),
+        ("vgg16-bn-7", squared, 1 / 255 / 0.224),
+        ("mobilenetv2-10", squared, 1 / 255 / 0.224),
+        ("efficientnet-lite4-11-int8", edge, 1 / 128),
+        ("mnist-12", grey, 1 / 255),
+    ],
+)
+def test_onnx_hub_models_resized_by_opencv(folder: Path, name: str, theirs: Any, step: float) -> None:
+    """Half a grey level apart at most (``step`` is one): OpenCV's fixed-point rounding is not imitated."""
+    from torchvision.datasets.folder import pil_loader
+
+    from workers.engine.zoos.onnx import OnnxZoo
+
+    contract = OnnxZoo().describe(name, None).contract
+    assert contract is not None
+    for file, made in ours(folder, contract).items():
+        expected = theirs(pil_loader(str(folder / "class" / file)))
+        assert made.shape == expected.shape
+        assert np.abs(made - expected).max() <= 0.501 * step, file
+
+
+@pytest.mark.parametrize(
+    "name", ["squeezenet1.0-12", "resnet50-caffe2-v1-9", "vgg19-caffe2-9", "densenet-12", "shufflenet-9", "zfnet512-12"]
+)
+def test_onnx_hub_models_whose_page_says_nothing_have_no_contract(name: str) -> None:
+    from workers.engine.zoos.onnx import OnnxZoo
+
+    assert OnnxZoo().describe(name, None).contract is None

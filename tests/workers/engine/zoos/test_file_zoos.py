@@ -84,7 +84,7 @@ def test_hub_listings_carry_what_the_pages_say() -> None:
     }
     assert listing.contract is not None
     assert (listing.contract.resize, listing.contract.crop, listing.contract.mean[0]) == ((256, 256), (224, 224), 0.485)
-    assert zoo.describe("bvlcalexnet-12", None).contract is None
+    assert zoo.describe("bvlcalexnet-9", None).contract is None
     assert zoo.describe("mnist-12", None).classes == 10
 
 
