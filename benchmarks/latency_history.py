@@ -53,7 +53,7 @@ def found(trials: int, scatter: float, correlation: float, outliers: float, *, h
 def main() -> None:
     """Print one line for each scatter and kind of noise; ranges are over autocorrelation and outliers."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--recurs", type=int, default=steps.RECURS, help="runs that must agree, of one more")
     options = parser.parse_args()
     steps.RECURS, steps.RECENT = options.recurs, options.recurs + 1

@@ -4,12 +4,13 @@ A run is suspected when it leaves the level of the runs before it by more than t
 identifier (Davies and Gather, Journal of the American Statistical Association 88 (1993) 782-792), which measures the
 distance from the median in median absolute deviations, on the log scale because times vary in proportion. A suspicion
 alone changes nothing. It becomes a step when ``RECURS`` runs of the last ``RECENT`` leave the level on the same side
-and agree with each other, which outliers do not: of two, chance outliers agree too often.
+and agree with each other, which outliers do not: of two, chance outliers agree too often. And ``LASTS`` runs in a row
+well on one side of the level before them are a step, where the scatter hides each of them.
 
-Simulated (``tests/app/domain/test_steps.py``): a history of 50 runs without a step is said to have one in less than 5
-of 100 cases, with a scatter of up to 4 %, an autocorrelation of up to 0.6 and every tenth run an outlier; heavy tails
-together with both extremes bring 7. A step of 10 % is found two runs after it began, or three where an outlier comes
-between: nearly always at a scatter of 1 %, in three of four cases at 2 %.
+Simulated (``benchmarks/latency_history.py``): a history of 50 runs without a step is said to have one in less than 5 of
+100 cases, with a scatter of up to 4 %, an autocorrelation of up to 0.6 and every tenth run an outlier; heavy tails
+together with that scatter and autocorrelation bring up to 8. A step of 10 % is found by its fourth run: nearly always
+at a scatter of 1 %, in seven of ten cases at 2 %.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ BASELINE = 8
 """Runs that have to be there before any is suspected."""
 RECURS = 3
 RECENT = 4
+LASTS = 6
+"""Runs in a row that prove a smaller change too, one that the scatter hides in each of them."""
+_LASTING = 0.75
+"""Share of a lone run's threshold that each of these has to pass."""
 _SCATTERS = 3.0
 _WINDOW = 30
 _SMALL_SAMPLE = 6.0
@@ -64,25 +69,28 @@ class History:
 
 @dataclass
 class _Level:
-    """The runs since the last step, as logarithms, and the scatter kept from before it."""
+    """The runs since the last step by their place, as logarithms, and the deviations kept from before it."""
 
-    runs: list[float]
+    runs: dict[int, float]
     earlier: list[float] = field(default_factory=list)
 
+    def _latest(self) -> list[float]:
+        return list(self.runs.values())[-_WINDOW:]
+
     def middle(self) -> float:
-        return statistics.median(self.runs[-_WINDOW:])
+        return statistics.median(self._latest())
 
     def deviations(self) -> list[float]:
         middle = self.middle()
-        return [*self.earlier, *(abs(run - middle) for run in self.runs[-_WINDOW:])][-_WINDOW:]
+        return [*self.earlier, *(abs(run - middle) for run in self._latest())][-_WINDOW:]
 
     def scatter(self) -> float:
         deviations = self.deviations()
         return _MAD_TO_SD * statistics.median(deviations) * (1 + _SMALL_SAMPLE / len(deviations))
 
-    def threshold(self, margin: float) -> float:
+    def threshold(self, margin: float, share: float = 1.0) -> float:
         """How far a run may lie from the middle; never less than the margin, below which nothing matters."""
-        return max(math.log1p(margin), _SCATTERS * self.scatter() * math.sqrt(1 + 1 / len(self.runs)))
+        return max(math.log1p(margin), share * _SCATTERS * self.scatter() * math.sqrt(1 + 1 / len(self.runs)))
 
 
 def find(values: Sequence[float], *, margin: float) -> History:
@@ -93,30 +101,40 @@ def find(values: Sequence[float], *, margin: float) -> History:
     steps: list[Step] = []
     suspects: list[int] = []
     left: dict[int, float] = {}
-    level = _Level([])
+    level = _Level({})
     logs = [math.log(value) for value in values]
     for at, run in enumerate(logs):
         if not steps and len(level.runs) < BASELINE:
-            level.runs.append(run)
+            level.runs[at] = run
             continue
         middle, threshold = level.middle(), level.threshold(margin)
-        if abs(run - middle) <= threshold:
-            level.runs.append(run)
-            continue
-        left[at] = math.exp(middle)
-        suspects = [*(each for each in suspects if at - each < RECENT), at]
-        alike = _alike([each for each in suspects if (logs[each] > middle) == (run > middle)], logs, _AGREE * threshold)
-        if len(alike) < RECURS:
-            continue
-        after = statistics.median(logs[each] for each in alike)
-        steps.append(Step(alike[0], at, math.exp(middle), math.exp(after), level.scatter()))
-        level = _Level([logs[each] for each in alike], level.deviations())
-        left = {each: value for each, value in left.items() if each not in alike}
-        suspects = []
+        new: list[int] = []
+        if abs(run - middle) > threshold:
+            left[at] = math.exp(middle)
+            suspects = [*(each for each in suspects if at - each < RECENT), at]
+            alike = _alike([each for each in suspects if (logs[each] > middle) == (run > middle)], logs, threshold)
+            new = alike if len(alike) >= RECURS else []
+        else:
+            level.runs[at] = run
+        before = _Level({each: value for each, value in level.runs.items() if each <= at - LASTS}, level.earlier)
+        if not new and len(before.runs) >= BASELINE and _lasts(logs[at - LASTS + 1 : at + 1], before, margin):
+            new, level = list(range(at - LASTS + 1, at + 1)), before
+        if new:
+            after = statistics.median(logs[each] for each in new)
+            steps.append(Step(new[0], at, math.exp(level.middle()), math.exp(after), level.scatter()))
+            level = _Level({each: logs[each] for each in new}, level.deviations())
+            left = {each: value for each, value in left.items() if each not in new}
+            suspects = []
     return History(steps, left)
 
 
-def _alike(suspects: Sequence[int], logs: Sequence[float], most: float) -> list[int]:
+def _lasts(recent: Sequence[float], before: _Level, margin: float) -> bool:
+    """Whether all of these runs in a row lie well on one side of the level before them."""
+    middle, threshold = before.middle(), before.threshold(margin, _LASTING)
+    return min(recent) > middle + threshold or max(recent) < middle - threshold
+
+
+def _alike(suspects: Sequence[int], logs: Sequence[float], threshold: float) -> list[int]:
     """Return the suspects that lie near their common median."""
     middle = statistics.median(logs[each] for each in suspects)
-    return [each for each in suspects if abs(logs[each] - middle) <= most]
+    return [each for each in suspects if abs(logs[each] - middle) <= _AGREE * threshold]
