@@ -24,14 +24,16 @@ def latency_block(session: dict[str, Any], a_ref: str, b_ref: str) -> dict[str, 
     """
     points, missing = [], []
     for point in session["operating_points"]:
-        entries = {entry["ref"]: entry for entry in point["entries"]}
         pair = next((pair for pair in point["pairs"] if (pair["a"], pair["b"]) == (a_ref, b_ref)), None)
         if pair is None:
             missing.append({"operating_point": words(point), "reason": _missing(point, a_ref, b_ref)})
             continue
         shared = {key: value for key, value in point.items() if key not in {"entries", "pairs"}}
         ratio = {key: value for key, value in pair.items() if key not in {"a", "b"}}
-        points.append({**shared, **ratio, "a": entries[a_ref], "b": entries[b_ref]})
+        # A listing compared with itself is two entries of one name.
+        a = next(entry for entry in point["entries"] if entry["ref"] == a_ref)
+        b = next(entry for entry in reversed(point["entries"]) if entry["ref"] == b_ref)
+        points.append({**shared, **ratio, "a": a, "b": b})
     return {"operating_points": points, "not_measured": missing, "machine": session["machine"]}
 
 

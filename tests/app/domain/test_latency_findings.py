@@ -85,6 +85,14 @@ def test_a_decided_point_has_nothing_undecided():
     assert block["operating_points"][0]["undecided"] is None
 
 
+def test_a_listing_against_itself_keeps_the_times_of_both_copies():
+    entries = [{"ref": "x", "median_ms": 1.0}, {"ref": "x", "median_ms": 1.01}]
+    pair = {"a": "x", "b": "x", "ratio": 0.99, "ci95": [0.98, 1.0]}
+    session = {"operating_points": [{"entries": entries, "pairs": [pair], "control": None}], "machine": {}}
+    (point,) = latency_block(session, "x", "x")["operating_points"]
+    assert (point["a"]["median_ms"], point["b"]["median_ms"]) == (1.0, 1.01)
+
+
 def test_points_that_lack_one_of_the_pair_say_why():
     missing = point(entries=[], pairs=[], excluded=[{"ref": "y", "reason": "its graph is fixed"}], reason=None, batch=8)
     stopped = point(entries=[], pairs=[], excluded=[], reason="fewer than two listings run on torch; y cannot")
