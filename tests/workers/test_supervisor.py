@@ -301,7 +301,7 @@ def test_accuracy_and_latency_of_two_models(supervisor, subject, database):
     with database.read() as session:
         runs = session.scalars(select(LatencyRun).order_by(LatencyRun.ref)).all()
     assert sorted((each.ref, each.point["runtime"]) for each in runs) == [
-        (ref, runtime) for ref in ("planted:tiny@none", "planted:wide@none") for runtime in ("onnxruntime", "torch")
+        (ref, runtime) for ref in ("planted:tiny@none", "planted:wide@none") for runtime in ("native", "onnxruntime")
     ]
     assert {each.fingerprint for each in runs} == {machine["fingerprint"]}
     assert {each.measurement_id for each in runs} == {measured.id}
