@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app import arguments, cli_drift
 from app.domain.datasets import FORMATS
 from app.domain.policies import Dimension
+from app.output import USAGE, fail, print_json, show
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from app.inprocess import InProcess
-
-USAGE = 2
-"""Exit code of every error, as DESIGN has it."""
 
 cli = typer.Typer(
     name="zooaudit",
@@ -53,6 +49,10 @@ ContractFile = Annotated[
 Budget = Annotated[
     str, typer.Option("--budget", help="Time to spend on latency, for each group of models: 60s, 2m.", metavar="TIME")
 ]
+Points = Annotated[
+    list[str] | None,
+    typer.Option("--point", help="Where latency is measured (docs/latency.md); repeatable.", metavar="KEY=VALUE,…"),
+]
 AccuracyRuntime = Annotated[
     str | None, typer.Option(help="Runtime that answers the data set: onnxruntime (default) or torch.")
 ]
@@ -63,7 +63,7 @@ AccuracyDevice = Annotated[str | None, typer.Option(help="Device that it runs on
 def zoos(*, as_json: AsJson = False) -> None:
     """List the zoos."""
     with _service() as service:
-        _show(service.zoos(), as_json=as_json, columns=("name", "title", "listings", "version"))
+        show(service.zoos(), as_json=as_json, columns=("name", "title", "listings", "version"))
 
 
 @cli.command()
@@ -76,7 +76,7 @@ def models(
     """List the models of the zoos, weights tag by weights tag."""
     with _service() as service:
         found = service.listings(zoo=zoo, match=match)
-        _show(found, as_json=as_json, columns=("ref", "architecture", "default", "label_space"))
+        show(found, as_json=as_json, columns=("ref", "architecture", "default", "label_space"))
 
 
 @cli.command()
@@ -89,7 +89,7 @@ def contract(
     with _service() as service:
         found = service.contract(ref)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         from app import render, render_contract
 
@@ -103,6 +103,7 @@ def compare(
     dimension: Dimensions = None,
     dataset: DatasetName = None,
     policy: PolicyName = "default",
+    point: Points = None,
     budget: Budget = "60s",
     accuracy_runtime: AccuracyRuntime = None,
     accuracy_device: AccuracyDevice = None,
@@ -123,6 +124,7 @@ def compare(
         "dataset": dataset,
         "policy": arguments.policy(policy),
         "latency_budget_s": arguments.seconds(budget),
+        "operating_points": arguments.points(point),
         "accuracy_runtime": accuracy_runtime,
         "accuracy_device": accuracy_device,
         "contracts": {"a": arguments.contract(contract_a), "b": arguments.contract(contract_b)},
@@ -130,9 +132,9 @@ def compare(
     with _service() as service:
         answer = service.compare(request)
         if as_json:
-            _print_json(answer)
+            print_json(answer)
         if answer["state"] != "succeeded":
-            _fail((answer.get("error") or {}).get("message") or f"The comparison was {answer['state']}.")
+            fail((answer.get("error") or {}).get("message") or f"The comparison was {answer['state']}.")
         if not as_json:
             from app import render
 
@@ -153,6 +155,7 @@ def audit(
     dataset: DatasetName = None,
     policy: PolicyName = "default",
     weights: Annotated[str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")] = "default",
+    point: Points = None,
     budget: Budget = "60s",
     accuracy_runtime: AccuracyRuntime = None,
     accuracy_device: AccuracyDevice = None,
@@ -171,6 +174,7 @@ def audit(
         "policy": arguments.policy(policy),
         "weights": weights,
         "latency_budget_s": arguments.seconds(budget),
+        "operating_points": arguments.points(point),
         "accuracy_runtime": accuracy_runtime,
         "accuracy_device": accuracy_device,
     }
@@ -178,15 +182,15 @@ def audit(
         found = service.audit(request)
         if found["state"] != "succeeded":
             if as_json:
-                _print_json(found)
-            _fail((found.get("error") or {}).get("message") or f"The audit was {found['state']}.")
+                print_json(found)
+            fail((found.get("error") or {}).get("message") or f"The audit was {found['state']}.")
         from app import render
 
         tables = render.audit(found, *service.ranked(found["id"]))
         if report is not None:
             render.write_html(tables, report)
         if as_json:
-            _print_json({**found, "findings": service.findings(found["id"])})
+            print_json({**found, "findings": service.findings(found["id"])})
         else:
             render.console().print(tables)
 
@@ -202,14 +206,14 @@ def index(
     with _service() as service:
         found = service.index(list(dict.fromkeys(zoo)), retry=retry)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         from app import render, render_similar
 
         render.console().print(render_similar.indexes(found))
     if broken := next((each for each in found if each["state"] != "succeeded"), None):
         reason = (broken["error"] or {}).get("message") or f"The index of zoo {broken['zoo']} was {broken['state']}."
-        _fail(reason)
+        fail(reason)
 
 
 @cli.command()
@@ -224,7 +228,7 @@ def similar(
     with _service() as service:
         found = service.similar(ref, zoo=zoo, limit=limit)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         from app import render, render_similar
 
@@ -239,11 +243,30 @@ def claims(
     with _service() as service:
         found = service.claims(architecture)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         from app import render, render_claims
 
         render.console().print(render_claims.claims(found))
+
+
+@cli.command()
+def history(
+    ref: Annotated[str, typer.Argument(help="Reference of a listing whose latency was measured here.")],
+    machine: Annotated[str | None, typer.Option("--machine", help="Only on this one; its first digits do.")] = None,
+    since: Annotated[datetime | None, typer.Option("--since", help="Only runs from this time on, UTC.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a model took over time, machine by machine, and where that changed."""
+    with _service() as service:
+        found = service.history(ref, fingerprint=machine, since=since and since.replace(tzinfo=UTC))
+    if as_json:
+        print_json(found)
+    else:
+        from app import render, render_history
+
+        render.console().print(render_history.history(ref, found))
 
 
 @datasets.command("add")
@@ -274,14 +297,14 @@ def datasets_add(
     place = {"name": name, "format": data_format, "path": str(path.absolute())}
     request = {**place, "label_space": label_space, "options": options}
     with _service() as service:
-        _show([service.add_dataset(request)], as_json=as_json, columns=("name", "format", "path", "label_space"))
+        show([service.add_dataset(request)], as_json=as_json, columns=("name", "format", "path", "label_space"))
 
 
 @datasets.command("list")
 def datasets_list(*, as_json: AsJson = False) -> None:
     """List the data sets."""
     with _service() as service:
-        _show(service.datasets(), as_json=as_json, columns=("name", "format", "items", "label_space", "path"))
+        show(service.datasets(), as_json=as_json, columns=("name", "format", "items", "label_space", "path"))
 
 
 @predictions.command("import")
@@ -300,11 +323,11 @@ def predictions_import(
     with _service() as service:
         done = service.import_predictions(request)
     if done["state"] != "succeeded":
-        _fail((done["error"] or {}).get("message") or f"The import was {done['state']}.")
+        fail((done["error"] or {}).get("message") or f"The import was {done['state']}.")
     if as_json:
-        _print_json(done["prediction"])
+        print_json(done["prediction"])
     else:
-        _show([done["prediction"]], as_json=False, columns=_PREDICTION)
+        show([done["prediction"]], as_json=False, columns=_PREDICTION)
 
 
 @predictions.command("list")
@@ -316,7 +339,7 @@ def predictions_list(
 ) -> None:
     """List what models answered, live and imported."""
     with _service() as service:
-        _show(service.predictions(dataset=dataset, model=model), as_json=as_json, columns=_PREDICTION)
+        show(service.predictions(dataset=dataset, model=model), as_json=as_json, columns=_PREDICTION)
 
 
 @cli.command()
@@ -358,24 +381,6 @@ def _service() -> InProcess:
     from app.settings import Settings
 
     return InProcess(Settings())
-
-
-def _show(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequence[str]) -> None:
-    if as_json:
-        _print_json(list(rows))
-        return
-    from app import render
-
-    render.console().print(render.rows(rows, columns))
-
-
-def _print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
-    sys.stdout.write(json.dumps(value, indent=2, default=str, allow_nan=False) + "\n")
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(USAGE)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from app.api import (
     findings,
     health,
     indexes,
+    latency,
     predictions,
     problems,
     schedules,
@@ -55,7 +56,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = chosen
     problems.install(app)
-    resources = (zoos, claims, indexes, datasets, predictions, comparisons, audits, drift, schedules, findings, health)
-    for resource in resources:
+    for resource in (
+        zoos,
+        claims,
+        indexes,
+        datasets,
+        predictions,
+        comparisons,
+        audits,
+        drift,
+        schedules,
+        findings,
+        latency,
+        health,
+    ):
         app.include_router(resource.router)
     return app

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from app.db.clock import present
 from app.db.paging import Order, Page, page
 from app.db.schedule_tables import Schedule, ScheduledRun
 from app.db.tables import Audit
@@ -19,16 +20,14 @@ from app.errors import ConflictError
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
 
 def clock(session: Session) -> datetime:
     """Return the database's time, which all schedulers share."""
-    if session.get_bind().dialect.name == "postgresql":
-        return session.execute(select(func.now())).scalar_one().astimezone(UTC)
-    text = session.execute(select(func.strftime("%Y-%m-%d %H:%M:%f", "now"))).scalar_one()
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return session.execute(select(present(session))).scalar_one().astimezone(UTC)
 
 
 def add(session: Session, schedule: Schedule) -> None:
