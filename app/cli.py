@@ -31,8 +31,6 @@ cli.add_typer(datasets, name="datasets")
 predictions = typer.Typer(help="Import and list predictions.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(predictions, name="predictions")
 
-cli.command()(cli_drift.drift)
-
 _PREDICTION = ("model", "dataset", "recorded", "items", "top1", "top5")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -267,6 +265,9 @@ def history(
         from app import render, render_history
 
         render.console().print(render_history.history(ref, found))
+
+
+cli.command()(cli_drift.drift)
 
 
 @datasets.command("add")

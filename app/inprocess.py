@@ -6,6 +6,7 @@ running somewhere, and this only waits.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -247,9 +248,12 @@ class InProcess:
                 stdout=stream,
                 stderr=stream,
             )
+        # By default this process would end at once and leave the worker behind: uvicorn raises the signal again, too.
+        ended = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
         try:
             yield worker
         finally:
+            signal.signal(signal.SIGTERM, ended)
             worker.terminate()
             worker.wait()
 

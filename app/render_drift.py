@@ -83,10 +83,14 @@ def _pairs(value: dict[str, Any]) -> RenderableType | None:
 
 def _moved(value: dict[str, Any]) -> RenderableType | None:
     rows = [
-        (_sides(each), each["metric"], *(_judged(each, each[side]) for side in ("before", "after")))
+        (_sides(each), each["metric"], *(_judged(each, each[side]) for side in ("before", "after")), _why(each))
         for each in value["findings"]["moved"]
     ]
-    return _table("Findings that moved", (SIDES, "metric", "before", "after"), rows)
+    return _table("Findings that moved", (SIDES, "metric", "before", "after", "what moved"), rows)
+
+
+def _why(value: dict[str, Any]) -> str:
+    return ", ".join(value["why"])
 
 
 def _alone(value: dict[str, Any]) -> Iterable[RenderableType | None]:

@@ -15,8 +15,6 @@ from app.services import drift
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"])
 
-Place = Literal["inside", "outside", "inconclusive"]
-
 
 class Compared(BaseModel):
     """One of the two audits."""
@@ -79,7 +77,7 @@ class Identity(BaseModel):
 class Judged(BaseModel):
     """What one audit found; effects are fractions."""
 
-    verdict: Place
+    verdict: Literal["inside", "outside", "inconclusive"]
     a: Number
     b: Number
     effect: Number
@@ -96,7 +94,9 @@ class Alone(Identity, Judged):
 class Moved(Identity):
     """A finding with another verdict, or whose effect moved: intervals apart, and further than the margin."""
 
-    why: list[Literal["verdict", "effect"]]
+    why: list[Literal["verdict", "evidence", "effect"]] = Field(
+        description="Inside became outside or the other way; one of the audits could not decide; the number moved."
+    )
     before: Judged
     after: Judged
 

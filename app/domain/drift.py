@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from app.domain.policies import Dimension
+from app.domain.verdicts import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,7 +89,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Movement:
-    """A finding that changed. ``why``: its verdict changed, its number moved beyond the margin, or both."""
+    """A finding that changed, and ``why``: see ``reasons``."""
 
     before: Judged
     after: Judged
@@ -172,12 +173,13 @@ def comparable(dimension: str, before: Judged, after: Judged) -> bool:
 def reasons(dimension: str, before: Judged, after: Judged) -> tuple[str, ...]:
     """Say why a finding counts as moved, empty when it does not.
 
-    ``verdict``: it changed. ``effect``: the intervals do not overlap, and the effect changed by more than the margin,
+    ``verdict``: it was inside the margin and is outside, or the other way. ``evidence``: one of the two audits could
+    not decide. ``effect``: the intervals do not overlap, and the effect changed by more than the margin,
     the larger of the two if the policy changed meanwhile; that of latency is one of the logarithm, as in judging.
     """
     found = []
     if before.verdict != after.verdict:
-        found.append("verdict")
+        found.append("evidence" if Place.INCONCLUSIVE in {before.verdict, after.verdict} else "verdict")
     if _apart(before.interval, after.interval) and _change(dimension, before, after) > _margin(
         dimension, before, after
     ):

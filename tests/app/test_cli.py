@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import onnx
+import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -245,7 +246,8 @@ def test_an_audit_of_two_folders_ranks_what_differs(environment, zooaudit, tmp_p
     assert "make it first" in " ".join(nowhere.stderr.split())
 
 
-def test_serve_answers_with_a_worker_beside_it(environment, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_answers_with_a_worker_beside_it_and_takes_it_along(environment, tmp_path, number):
     a, b = network(tmp_path / "a.onnx", 1), network(tmp_path / "b.onnx", 2)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -264,8 +266,11 @@ def test_serve_answers_with_a_worker_beside_it(environment, tmp_path):
             found = client.get("/v1/findings", params={"dimension": "architecture"}).json()["items"]
             assert {item["comparison_id"] for item in found} == {answer["id"]}
     finally:
-        server.send_signal(signal.SIGINT)
+        family = psutil.Process(server.pid).children(recursive=True)
+        server.send_signal(number)
         server.wait(timeout=30)
+    assert family
+    assert psutil.wait_procs(family, timeout=10)[1] == []
     assert "Traceback" not in Path(tmp_path / "serve.log").read_text()
 
 

@@ -34,8 +34,9 @@ def test_a_number_moves_when_the_intervals_are_apart_and_the_change_exceeds_the_
 
 
 def test_another_verdict_is_a_move_whatever_the_numbers():
-    undecided = dataclasses.replace(FINE, verdict="inconclusive")
-    assert moved(TOP1, FINE, undecided)[TOP1].why == ("verdict",)
+    undecided, outside = (dataclasses.replace(FINE, verdict=verdict) for verdict in ("inconclusive", "outside"))
+    assert moved(TOP1, FINE, outside)[TOP1].why == ("verdict",)
+    assert moved(TOP1, FINE, undecided)[TOP1].why == moved(TOP1, undecided, outside)[TOP1].why == ("evidence",)
 
 
 def test_exact_numbers_move_as_soon_as_they_change():
