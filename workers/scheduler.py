@@ -15,9 +15,9 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import queue
-from app.db import schedules
+from app.db.schedules import clock
 from app.db.session import Database
-from app.services.schedules import submit_due
+from app.services import schedules
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Scheduler:
     def look(self) -> None:
         """Submit what is due. A schedule that cannot be dealt with is logged and keeps no other from its turn."""
         with self._database.read() as session:
-            due = schedules.due(session, schedules.clock(session))
+            due = schedules.due(session)
         for schedule_id in due:
             try:
                 self._submit(schedule_id)
@@ -48,7 +48,7 @@ class Scheduler:
 
     def _submit(self, schedule_id: uuid.UUID) -> None:
         with self._database.write() as session:
-            run = submit_due(session, self._settings, schedule_id, schedules.clock(session))
+            run = schedules.submit_due(session, self._settings, schedule_id, clock(session))
         if run is None:
             return
         queue.ring(self._settings, run.ring)

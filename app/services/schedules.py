@@ -103,6 +103,11 @@ def runs(session: Session, schedule_id: uuid.UUID, *, cursor: str | None = None,
     return schedules.runs(session, schedule_id, cursor=cursor, limit=limit).map(lambda row: _run_json(session, row))
 
 
+def due(session: Session) -> list[uuid.UUID]:
+    """Return the schedules whose audit may be submitted now, the longest due first. Needs to read only."""
+    return [each for each in schedules.due(session, schedules.clock(session)) if not _busy(session, each)]
+
+
 def submit_due(session: Session, settings: Settings, schedule_id: uuid.UUID, at: datetime) -> Run | None:
     """Submit the audit of a schedule that is due at a time; None when there is nothing to submit.
 

@@ -9,8 +9,11 @@ from alembic import command
 from sqlalchemy import inspect, select, text
 
 from app.db import migrate
+from app.db.clock import now
+from app.db.schedule_tables import AuditListing, ListingVersion, Schedule, ScheduledRun
 from app.db.session import Database
-from app.db.tables import Base, Dataset
+from app.db.tables import Audit, Base, Dataset
+from app.domain.ids import new_id
 
 ROOT = Path(__file__).parents[3]
 UPGRADE = "import sys; from app.db import migrate, session; migrate.upgrade(session.Database(sys.argv[1]))"
@@ -51,6 +54,27 @@ def test_a_data_set_from_before_options_has_none(database):
     with database.read() as session:
         found = session.scalars(select(Dataset).order_by(Dataset.name))
         assert [(row.name, row.options) for row in found] == [("digits", {}), ("old", {})]
+
+
+def test_audits_outlive_the_tables_of_schedules(database):
+    config = migrate._config()
+    with database.write() as session:
+        audit = Audit(id=new_id(), state="succeeded", zoos=[], models=[], weights="none", scope={})
+        schedule = Schedule(
+            id=new_id(), name="s", cron="* * * * *", time_zone="UTC", missed="skip", enabled=False, request={}
+        )
+        version = ListingVersion(digest="0" * 64, ref="x:a", described={})
+        session.add_all([audit, schedule, version])
+        session.flush()
+        session.add(ScheduledRun(schedule_id=schedule.id, due_at=now(), started_at=now(), audit_id=audit.id))
+        session.add(AuditListing(audit_id=audit.id, digest=version.digest))
+    with migrate.locked(database) as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0005")
+    migrate.upgrade(database)
+    with database.read() as session:
+        assert session.scalar(select(Audit.id)) == audit.id
+        assert session.scalar(select(Schedule.id)) is None
 
 
 def test_processes_that_migrate_at_once_do_it_once(tmp_path):
