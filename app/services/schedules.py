@@ -43,7 +43,9 @@ def create(session: Session, settings: Settings, request: dict[str, Any], caller
     if before := earlier(session, caller, kind="schedule", request=request, resource_id=schedule_id):
         return show(session, before)
     schedule = Schedule(id=schedule_id, **request)
-    _prepare(session, settings, schedule)
+    audits.check(session, settings, schedule.request)
+    _check_times(schedule)
+    _set_due(session, schedule)
     schedules.add(session, schedule)
     return show(session, schedule_id)
 
@@ -55,27 +57,32 @@ def change(session: Session, settings: Settings, schedule_id: uuid.UUID, changed
     missed.
     """
     schedule = _row(session, schedule_id, to_change=True)
-    at_times = ("cron", "time_zone", "enabled")
-    same_times = all(changed.get(name, getattr(schedule, name)) == getattr(schedule, name) for name in at_times)
+    changed = {name: value for name, value in changed.items() if value != getattr(schedule, name)}
     with session.no_autoflush:
         for name, value in changed.items():
             setattr(schedule, name, value)
-        _prepare(session, settings, schedule, keep_due=same_times)
+        # What stays is not checked again: a schedule whose zoo is gone can still be disabled.
+        if "request" in changed:
+            audits.check(session, settings, schedule.request)
+        if changed.keys() & {"cron", "time_zone"}:
+            _check_times(schedule)
+        if changed.keys() & {"cron", "time_zone", "enabled"}:
+            _set_due(session, schedule)
         schedule.changed_at = schedules.clock(session)
     schedules.add(session, schedule)
     return show(session, schedule_id)
 
 
-def _prepare(session: Session, settings: Settings, schedule: Schedule, *, keep_due: bool = False) -> None:
-    """Check a schedule and set when it is next due. Raises InvalidError."""
-    audits.check(session, settings, schedule.request)
+def _check_times(schedule: Schedule) -> None:
     try:
         check(schedule.cron, schedule.time_zone)
     except InvalidScheduleError as error:
         raise InvalidError(str(error), slug="invalid-schedule") from error
-    if not keep_due:
-        at = schedules.clock(session)
-        schedule.next_due_at = following(schedule.cron, schedule.time_zone, at) if schedule.enabled else None
+
+
+def _set_due(session: Session, schedule: Schedule) -> None:
+    at = schedules.clock(session)
+    schedule.next_due_at = following(schedule.cron, schedule.time_zone, at) if schedule.enabled else None
 
 
 def remove(session: Session, schedule_id: uuid.UUID) -> None:

@@ -97,6 +97,13 @@ def test_a_schedule_is_changed(client):
     problem(client.patch(f"/v1/schedules/{uuid.uuid4()}", json={}), 404, "not-found")
 
 
+def test_a_schedule_whose_zoo_is_gone_can_still_be_disabled(client, database):
+    where = add(client).headers["Location"]
+    with database.write() as session:
+        session.execute(update(Schedule).values(request=REQUEST | {"zoos": ["timm", "gone"]}))
+    assert client.patch(where, json={"enabled": False}).json()["next_due_at"] is None
+
+
 def test_enabled_again_nothing_was_missed(client, database):
     where = add(client, missed="all").headers["Location"]
     client.patch(where, json={"enabled": False})
