@@ -201,6 +201,7 @@ def measure(
     for group in groups:
         if group.stopped is None:
             runners.preload(group.points[0].runtime)
+    facts = _machine(points)
     before, started = machine.load(), time.monotonic()
     stall = max(_LEAST_STALL_S, budget_s) if stall_s is None else stall_s
     while open_groups := [group for group in groups if group.stopped is None]:
@@ -217,10 +218,20 @@ def measure(
             group.rerun()
     if not any(group.blocks for group in groups):
         raise SubjectError("latency-failed", _nothing(groups))
-    gpu = Gpu.first() if any(point.device != "cpu" for point in points) else None
-    facts = machine.describe(gpu) | {"load_before": before, "load_after": machine.load()}
+    facts |= {"load_before": before, "load_after": machine.load()}
     progress(max(1, int(budget_s)), max(1, int(budget_s)), "latency measured")
     return Session(points, groups, margin, budget_s, seed, time.monotonic() - started, facts)
+
+
+def _machine(points: list[OperatingPoint]) -> dict[str, Any]:
+    """Describe this machine, with the GPU if a point needs it; before any block, which may cost us the GPU."""
+    gpu = Gpu.first() if any(point.device != "cpu" for point in points) else None
+    if gpu is None:
+        return machine.describe()
+    try:
+        return machine.describe(gpu)
+    finally:
+        gpu.close()
 
 
 def _groups(
