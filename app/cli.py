@@ -47,6 +47,10 @@ ContractFile = Annotated[
 Budget = Annotated[
     str, typer.Option("--budget", help="Time to spend on latency, for each group of models: 60s, 2m.", metavar="TIME")
 ]
+Points = Annotated[
+    list[str] | None,
+    typer.Option("--point", help="Where latency is measured (docs/latency.md); repeatable.", metavar="KEY=VALUE,…"),
+]
 AccuracyRuntime = Annotated[
     str | None, typer.Option(help="Runtime that answers the data set: onnxruntime (default) or torch.")
 ]
@@ -97,6 +101,7 @@ def compare(
     dimension: Dimensions = None,
     dataset: DatasetName = None,
     policy: PolicyName = "default",
+    point: Points = None,
     budget: Budget = "60s",
     accuracy_runtime: AccuracyRuntime = None,
     accuracy_device: AccuracyDevice = None,
@@ -117,6 +122,7 @@ def compare(
         "dataset": dataset,
         "policy": arguments.policy(policy),
         "latency_budget_s": arguments.seconds(budget),
+        "operating_points": arguments.points(point),
         "accuracy_runtime": accuracy_runtime,
         "accuracy_device": accuracy_device,
         "contracts": {"a": arguments.contract(contract_a), "b": arguments.contract(contract_b)},
@@ -147,6 +153,7 @@ def audit(
     dataset: DatasetName = None,
     policy: PolicyName = "default",
     weights: Annotated[str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")] = "default",
+    point: Points = None,
     budget: Budget = "60s",
     accuracy_runtime: AccuracyRuntime = None,
     accuracy_device: AccuracyDevice = None,
@@ -165,6 +172,7 @@ def audit(
         "policy": arguments.policy(policy),
         "weights": weights,
         "latency_budget_s": arguments.seconds(budget),
+        "operating_points": arguments.points(point),
         "accuracy_runtime": accuracy_runtime,
         "accuracy_device": accuracy_device,
     }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from app.render import milliseconds, signed_per_cent
-from app.terminal import empty_table
+from app.render import signed_per_cent
+from app.terminal import empty_table, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.db import audits, comparisons, datasets, fingerprints, jobs, latency_runs, listings, predictions
 from app.db.tables import Artifact, Comparison, Job, Measurement
-from app.domain import answer, changes
+from app.domain import answer, changes, latency
 from app.domain.ids import new_id
 from app.domain.plan import Scope, predict_handle, shards
 from app.domain.policies import Dimension
@@ -259,17 +259,10 @@ def _measured(session: Session, job: Job | None) -> Measurement | None:
 def _latency(session: Session, job: Job, comparison: Comparison) -> dict[str, Any]:
     """Return the pair's part of a session; raises AttemptFailedError with the reason when no point has the pair."""
     values = measured(session, job).values
-    block = answer.latency_block(values, comparison.a_ref, comparison.b_ref)
+    block = latency.latency_block(values, comparison.a_ref, comparison.b_ref)
     if block["operating_points"]:
         return block
-    reasons = [
-        f"{item['ref']}: {item['reason']}"
-        for point in values["operating_points"]
-        for item in point["excluded"]
-        if item["ref"] in {comparison.a_ref, comparison.b_ref}
-    ]
-    reasons += [point["reason"] for point in values["operating_points"] if point["reason"]]
-    said = "; ".join(dict.fromkeys(reasons)) or "no operating point took both"
+    said = "; ".join(dict.fromkeys(each["reason"] for each in block["not_measured"]))
     raise AttemptFailedError(
         FailureClass.SUBJECT,
         "latency-not-measured",

@@ -180,7 +180,7 @@ def test_the_same_key_makes_one_comparison(client, database):
         ({"dimensions": ["accuracy"]}, "random-weights", "leave accuracy out"),
         ({"dataset": "digit", "dimensions": ["latency"]}, "unknown-dataset", "Did you mean digits"),
         ({"policy": "defalt"}, "unknown-policy", "Did you mean default"),
-        ({"runtimes": ["tensorrt"]}, "unknown-runtime", "choose from"),
+        ({"operating_points": [{"runtime": "tensorrt"}]}, "invalid-operating-point", "choose from"),
         ({"latency_budget_s": -1}, "invalid-budget", "seconds"),
         ({"policy": {"name": "p", "margin": 1}}, "malformed-request", "margin"),
         ({"nonsense": 1}, "malformed-request", "nonsense"),

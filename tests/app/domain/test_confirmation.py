@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from app.domain.latency import judge_latency
 from app.domain.policies import POLICIES
-from app.domain.verdicts import judge_latency
 
 DEFAULT = POLICIES["default"]
 SLOWER, EQUAL = (1.2, 1.1, 1.3), (1.0, 0.99, 1.01)
@@ -32,7 +32,7 @@ def test_time_must_hold_in_cpu_time_and_on_a_gpu_in_cycles(times, cost, changed,
     judged = judge_latency({"operating_points": [cpu]}, DEFAULT)["operating_points"][0]
     assert judged["verdict"] == expected
     placed = times[1:] != (0.5, 1.5)
-    assert ("disagree" in judged.get("reason", "")) == (placed and expected == "inconclusive")
+    assert ("disagree" in (judged["undecided"] or "")) == (placed and expected == "inconclusive")
     if not changed:
         gpu = timed | {"device": "cuda", "cycles_ci95": cost, "cpu_ci95": [0.1, 0.1]}
         assert judge_latency({"operating_points": [gpu]}, DEFAULT)["verdict"] == expected

@@ -1,9 +1,8 @@
 """A block's rotation on a GPU whose driver is a stand-in; the calls and their clocks are real."""
 
-from collections.abc import Callable
 from typing import Any
 
-from workers.engine.latency import analysis, block
+from workers.engine.latency import analysis, block, clock
 from workers.engine.latency.gpu import REASONS, Gpu
 from workers.engine.latency.plan import Scatter
 from workers.engine.latency.points import OperatingPoint
@@ -12,23 +11,35 @@ ROUNDS = 8
 
 
 class Counting:
-    """Stands for a loaded listing."""
+    """A seat whose listing adds numbers."""
 
-    def refusal(self, batch: int) -> str | None:
-        del batch
+    load_ms = 1.0
+
+    def __init__(self) -> None:
+        self._clock = clock.Clock(1)
+
+    def refusal(self, index: int) -> str | None:
+        del index
         return None
 
-    def call(self, batch: int, seed: int) -> Callable[[], Any]:
-        del batch, seed
-        return lambda: sum(range(200_000))
+    def measures_waits(self, index: int) -> bool:
+        del index
+        return self._clock.measures_waits()
+
+    def first(self, index: int) -> clock.Tick:
+        return self.timed(index)
+
+    def timed(self, index: int) -> clock.Tick:
+        del index
+        return self._clock.timed(lambda: sum(range(200_000)))
 
 
 def rotated(nvml: Any) -> analysis.PointBlock:
     import numpy as np
 
     gpu = Gpu.first(nvml, {})
-    task = block.Task((), (OperatingPoint("torch"),), 0, 0, 60.0, 0, Scatter(), 0.05)
-    slots = [block._Slot(entry, Counting(), 1.0) for entry in (0, 1, 0)]
+    task = block.Task((), (OperatingPoint("torch"),), 0, 0, 60.0, 0, Scatter(), 0.05, apart=False)
+    slots = [block._Slot(entry, Counting()) for entry in (0, 1, 0)]
     point = block._Point(task, 0, slots, {}, gpu)
     rng = np.random.default_rng(0)
     point.warm(rng, lambda _: None, most_s=1.0)

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from app.domain.latency import judge_latency
 from app.domain.policies import Policy
-from app.domain.verdicts import judge_latency
 from workers.engine.latency import analysis, block, process
 from workers.engine.latency.group import Group
 from workers.engine.latency.plan import plan
