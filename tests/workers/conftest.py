@@ -149,6 +149,9 @@ class FakeNvml:
             raise value
         return [SimpleNamespace(pid=pid) for pid in value] if name.endswith("RunningProcesses") else value
 
+    def nvmlShutdown(self):
+        self.calls.append("nvmlShutdown")
+
     def nvmlDeviceGetCount(self):
         return len(self.uuids)
 

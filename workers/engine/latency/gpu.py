@@ -103,6 +103,10 @@ class Gpu:
         uuid = None if nvml is None else name(nvml, environment)
         return None if uuid is None else cls(nvml, uuid)
 
+    def close(self) -> None:
+        """Let go of the driver: a process that has asked it must not be forked before."""
+        self._nvml.nvmlShutdown()
+
     def clock_mhz(self) -> int | None:
         """Return the present SM clock."""
         nvml = self._nvml

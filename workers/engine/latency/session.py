@@ -256,6 +256,7 @@ def measure(
     for group in groups:
         if group.stopped is None:
             runners.preload(*(entry.runtime(group.points[0]) for entry in group.entries))
+    facts = _machine(points)
     before, began = machine.load(), time.monotonic()
     stall = max(_LEAST_STALL_S, budget_s) if stall_s is None else stall_s
     with tempfile.TemporaryDirectory(dir=scratch) as work:
@@ -264,8 +265,7 @@ def measure(
         _run_blocks(groups, started, progress, budget_s=budget_s, stall_s=stall, memory_bytes=memory_bytes)
     if not any(group.blocks for group in groups):
         raise SubjectError("latency-failed", _nothing(groups))
-    gpu = Gpu.first() if any(point.device != "cpu" for point in points) else None
-    facts = machine.describe(gpu) | {"load_before": before, "load_after": machine.load()}
+    facts |= {"load_before": before, "load_after": machine.load()}
     progress(max(1, int(budget_s)), max(1, int(budget_s)), "latency measured")
     return Session(points, groups, margin, budget_s, seed, started - began, time.monotonic() - started, facts)
 
@@ -300,6 +300,17 @@ def _run_blocks(
         rest = (started + budget_s - time.monotonic()) / len(open_groups)
         if group.stopped in {"decided", "precise"} and group.attempt == 1 and group.void() and group.affords(rest):
             group.rerun()
+
+
+def _machine(points: list[OperatingPoint]) -> dict[str, Any]:
+    """Describe this machine, with the GPU if a point needs it; before any block, which may cost us the GPU."""
+    gpu = Gpu.first() if any(point.device != "cpu" for point in points) else None
+    if gpu is None:
+        return machine.describe()
+    try:
+        return machine.describe(gpu)
+    finally:
+        gpu.close()
 
 
 def _check(entries: list[Entry], points: list[OperatingPoint], *, budget_s: float, margin: float) -> None:

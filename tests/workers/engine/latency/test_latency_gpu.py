@@ -29,6 +29,8 @@ def test_a_healthy_board(nvml: Any) -> None:
     assert described["cuda_driver"] == "13.0"
     assert described["persistence"] is True
     assert described["set_sm_mhz"] == described["max_sm_mhz"] == 1980
+    board.close()
+    assert nvml.calls[-1] == "nvmlShutdown"
 
 
 def test_bits_are_those_of_the_driver_s_own_header() -> None:
