@@ -61,6 +61,7 @@ def blocks(pair: tuple[Entry, Entry], runtime: str) -> list[tuple[float, dict[st
             done=0,
             scatter=Scatter(),
             margin=POLICY.latency_margin,
+            apart=False,
         )
         outcome = run_forked(lambda send, task=task: block.run(task, send), Limits(60, 120))
         if outcome.result is None:

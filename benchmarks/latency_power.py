@@ -24,7 +24,7 @@ from latency_setup import busy_neighbour, described, entry, judged
 
 from app.domain.policies import Policy
 from workers.engine.latency import runners
-from workers.engine.latency.points import RUNTIMES
+from workers.engine.latency.points import RUNTIMES, OperatingPoint
 from workers.engine.latency.process import Limits, run_forked
 
 if TYPE_CHECKING:
@@ -56,9 +56,10 @@ TOLERANCE = 0.3
 
 def cost(slow: Entry, plain: Entry, runtime: str) -> float:
     """Return the ratio of processor times, slow over plain: the median over processes of medians of paired calls."""
+    point = OperatingPoint(runtime)
 
     def body(_send: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        calls = [runners.load(item, runtime, 1).call(1, 0) for item in (slow, plain)]
+        calls = [runners.load(item, point).call(point, 0) for item in (slow, plain)]
         for call in calls * 5:
             call()
         found = []
@@ -72,6 +73,8 @@ def cost(slow: Entry, plain: Entry, runtime: str) -> float:
         return {"ratio": float(np.median(found))}
 
     outcomes = [run_forked(body, Limits(300, 300)) for _ in range(PROCESSES)]
+    if failed := next((outcome.reason for outcome in outcomes if outcome.result is None), None):
+        raise SystemExit(f"What was planted in {slow.ref} could not be measured: {failed}.")
     return statistics.median(outcome.result["ratio"] for outcome in outcomes if outcome.result)
 
 
