@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
-from app import arguments
+from app import arguments, cli_vetting
+from app.cli_shared import (
+    USAGE,
+    AccuracyDevice,
+    AccuracyRuntime,
+    AsJson,
+    Budget,
+    ContractFile,
+    DatasetName,
+    Dimensions,
+    PolicyName,
+    fail,
+    opened,
+    print_json,
+    show,
+)
 from app.domain.datasets import FORMATS
-from app.domain.policies import Dimension
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from app.inprocess import InProcess
-
-USAGE = 2
-"""Exit code of every error, as DESIGN has it."""
 
 cli = typer.Typer(
     name="zooaudit",
@@ -34,34 +39,17 @@ datasets = typer.Typer(help="Add and list data sets.", no_args_is_help=True, ric
 cli.add_typer(datasets, name="datasets")
 predictions = typer.Typer(help="Import and list predictions.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(predictions, name="predictions")
+cli.add_typer(cli_vetting.policies, name="policies")
+cli.command()(cli_vetting.vet)
 
 _PREDICTION = ("model", "dataset", "recorded", "items", "top1", "top5")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Dimensions = Annotated[
-    list[Dimension] | None,
-    typer.Option("--dimension", help="What to compare; repeat for several. Default: all that can be measured."),
-]
-DatasetName = Annotated[str | None, typer.Option("--dataset", help="Data set for accuracy (`zooaudit datasets list`).")]
-PolicyName = Annotated[str, typer.Option("--policy", help="Name of a policy, or a JSON file with one.")]
-ContractFile = Annotated[
-    Path | None,
-    typer.Option(help="TOML or .json file with the fields of this side's input contract to override, for accuracy."),
-]
-Budget = Annotated[
-    str, typer.Option("--budget", help="Time to spend on latency, for each group of models: 60s, 2m.", metavar="TIME")
-]
-AccuracyRuntime = Annotated[
-    str | None, typer.Option(help="Runtime that answers the data set: onnxruntime (default) or torch.")
-]
-AccuracyDevice = Annotated[str | None, typer.Option(help="Device that it runs on: cpu (default) or cuda.")]
 
 
 @cli.command()
 def zoos(*, as_json: AsJson = False) -> None:
     """List the zoos."""
-    with _service() as service:
-        _show(service.zoos(), as_json=as_json, columns=("name", "title", "listings", "version"))
+    with opened() as service:
+        show(service.zoos(), as_json=as_json, columns=("name", "title", "listings", "version"))
 
 
 @cli.command()
@@ -72,9 +60,9 @@ def models(
     as_json: AsJson = False,
 ) -> None:
     """List the models of the zoos, weights tag by weights tag."""
-    with _service() as service:
+    with opened() as service:
         found = service.listings(zoo=zoo, match=match)
-        _show(found, as_json=as_json, columns=("ref", "architecture", "default", "label_space"))
+        show(found, as_json=as_json, columns=("ref", "architecture", "default", "label_space"))
 
 
 @cli.command()
@@ -84,10 +72,10 @@ def contract(
     as_json: AsJson = False,
 ) -> None:
     """Print what is done to a picture before a model sees it, step by step."""
-    with _service() as service:
+    with opened() as service:
         found = service.contract(ref)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         from app import render, render_contract
 
@@ -125,12 +113,12 @@ def compare(
         "accuracy_device": accuracy_device,
         "contracts": {"a": arguments.contract(contract_a), "b": arguments.contract(contract_b)},
     }
-    with _service() as service:
+    with opened() as service:
         answer = service.compare(request)
         if as_json:
-            _print_json(answer)
+            print_json(answer)
         if answer["state"] != "succeeded":
-            _fail((answer.get("error") or {}).get("message") or f"The comparison was {answer['state']}.")
+            fail((answer.get("error") or {}).get("message") or f"The comparison was {answer['state']}.")
         if not as_json:
             from app import render
 
@@ -159,8 +147,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Compare same-named models zoo against zoo; print the largest discrepancies."""
-    if report is not None and not report.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder of {report} does not exist; make it first.")
+    arguments.check_folder(report)
     request = {
         "zoos": zoo,
         "models": model or [],
@@ -172,19 +159,19 @@ def audit(
         "accuracy_runtime": accuracy_runtime,
         "accuracy_device": accuracy_device,
     }
-    with _service() as service:
+    with opened() as service:
         found = service.audit(request)
         if found["state"] != "succeeded":
             if as_json:
-                _print_json(found)
-            _fail((found.get("error") or {}).get("message") or f"The audit was {found['state']}.")
+                print_json(found)
+            fail((found.get("error") or {}).get("message") or f"The audit was {found['state']}.")
         from app import render
 
         tables = render.audit(found, *service.ranked(found["id"]))
         if report is not None:
             render.write_html(tables, report)
         if as_json:
-            _print_json({**found, "findings": service.findings(found["id"])})
+            print_json({**found, "findings": service.findings(found["id"])})
         else:
             render.console().print(tables)
 
@@ -197,17 +184,17 @@ def index(
     as_json: AsJson = False,
 ) -> None:
     """Fingerprint every architecture of a zoo, for `similar`; started again, it goes on where it stopped."""
-    with _service() as service:
+    with opened() as service:
         found = service.index(list(dict.fromkeys(zoo)), retry=retry)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         from app import render, render_similar
 
         render.console().print(render_similar.indexes(found))
     if broken := next((each for each in found if each["state"] != "succeeded"), None):
         reason = (broken["error"] or {}).get("message") or f"The index of zoo {broken['zoo']} was {broken['state']}."
-        _fail(reason)
+        fail(reason)
 
 
 @cli.command()
@@ -219,10 +206,10 @@ def similar(
     as_json: AsJson = False,
 ) -> None:
     """Find the nearest architectures in the zoos that were indexed, whatever they are called."""
-    with _service() as service:
+    with opened() as service:
         found = service.similar(ref, zoo=zoo, limit=limit)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         from app import render, render_similar
 
@@ -234,10 +221,10 @@ def claims(
     architecture: Annotated[str, typer.Argument(help="Architecture key, e.g. resnet50.")], *, as_json: AsJson = False
 ) -> None:
     """Compare what zoos claim of models of one name with each other, and with what was measured."""
-    with _service() as service:
+    with opened() as service:
         found = service.claims(architecture)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         from app import render, render_claims
 
@@ -271,15 +258,15 @@ def datasets_add(
     options |= {option: str(file.absolute()) for option, file in files.items() if file is not None}
     place = {"name": name, "format": data_format, "path": str(path.absolute())}
     request = {**place, "label_space": label_space, "options": options}
-    with _service() as service:
-        _show([service.add_dataset(request)], as_json=as_json, columns=("name", "format", "path", "label_space"))
+    with opened() as service:
+        show([service.add_dataset(request)], as_json=as_json, columns=("name", "format", "path", "label_space"))
 
 
 @datasets.command("list")
 def datasets_list(*, as_json: AsJson = False) -> None:
     """List the data sets."""
-    with _service() as service:
-        _show(service.datasets(), as_json=as_json, columns=("name", "format", "items", "label_space", "path"))
+    with opened() as service:
+        show(service.datasets(), as_json=as_json, columns=("name", "format", "items", "label_space", "path"))
 
 
 @predictions.command("import")
@@ -295,14 +282,14 @@ def predictions_import(
 ) -> None:
     """Import what a model answered elsewhere, so that it can be compared without running it."""
     request = {"model": model, "dataset": dataset, "path": str(file.absolute()), "label_space": label_space}
-    with _service() as service:
+    with opened() as service:
         done = service.import_predictions(request)
     if done["state"] != "succeeded":
-        _fail((done["error"] or {}).get("message") or f"The import was {done['state']}.")
+        fail((done["error"] or {}).get("message") or f"The import was {done['state']}.")
     if as_json:
-        _print_json(done["prediction"])
+        print_json(done["prediction"])
     else:
-        _show([done["prediction"]], as_json=False, columns=_PREDICTION)
+        show([done["prediction"]], as_json=False, columns=_PREDICTION)
 
 
 @predictions.command("list")
@@ -313,8 +300,8 @@ def predictions_list(
     as_json: AsJson = False,
 ) -> None:
     """List what models answered, live and imported."""
-    with _service() as service:
-        _show(service.predictions(dataset=dataset, model=model), as_json=as_json, columns=_PREDICTION)
+    with opened() as service:
+        show(service.predictions(dataset=dataset, model=model), as_json=as_json, columns=_PREDICTION)
 
 
 @cli.command()
@@ -327,7 +314,7 @@ def serve(
 
     from app.main import create_app
 
-    with _service() as service, service.worker_beside():
+    with opened() as service, service.worker_beside():
         settings = service.settings
         uvicorn.run(create_app(settings), host=host or settings.host, port=settings.port if port is None else port)
 
@@ -346,34 +333,8 @@ def worker() -> None:
 @cli.command()
 def migrate() -> None:
     """Create the database's tables, or bring them up to date."""
-    with _service() as service:
+    with opened() as service:
         typer.echo(f"{service.database.engine.url.render_as_string()} is up to date.", err=True)
-
-
-def _service() -> InProcess:
-    # Imported on use: `zooaudit --help` must not wait for the database packages.
-    from app.inprocess import InProcess
-    from app.settings import Settings
-
-    return InProcess(Settings())
-
-
-def _show(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequence[str]) -> None:
-    if as_json:
-        _print_json(list(rows))
-        return
-    from app import render
-
-    render.console().print(render.rows(rows, columns))
-
-
-def _print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
-    sys.stdout.write(json.dumps(value, indent=2, default=str, allow_nan=False) + "\n")
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(USAGE)
 
 
 def main() -> None:

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from app.api import audits, claims, comparisons, datasets, findings, health, indexes, predictions, problems, zoos
+from app.api import (
+    audits,
+    claims,
+    comparisons,
+    datasets,
+    findings,
+    health,
+    indexes,
+    policies,
+    predictions,
+    problems,
+    vettings,
+    zoos,
+)
 from app.db.migrate import upgrade
 from app.db.session import Database
 from app.settings import Settings
@@ -42,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = chosen
     problems.install(app)
-    for resource in (zoos, claims, indexes, datasets, predictions, comparisons, audits, findings, health):
+    asked = (comparisons, audits, findings, policies, vettings)
+    for resource in (zoos, claims, indexes, datasets, predictions, *asked, health):
         app.include_router(resource.router)
     return app
