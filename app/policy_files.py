@@ -32,15 +32,15 @@ def load(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise PolicyFileError(f"{path} cannot be read as a policy: {error}.") from error
     wrong = [
-        f"{path}:{each[-1]}: {field} was set on line {each[0]} already." for field, each in lines.items() if each[1:]
+        (each[-1], f"{field} was set on line {each[0]} already.") for field, each in lines.items() if len(each) > 1
     ]
     try:
         policy = read(value)
     except InvalidPolicyError as error:
-        places = [(lines.get(each.field, [0])[-1], each.message) for each in error.mistakes]
-        wrong += [f"{path}:{line}: {message}" if line else f"{path}: {message}" for line, message in places]
+        wrong += [(lines.get(each.field, [0])[-1], each.message) for each in error.mistakes]
     if wrong:
-        raise PolicyFileError("\n".join(wrong))
+        said = (f"{path}:{line}: {message}" if line else f"{path}: {message}" for line, message in sorted(wrong))
+        raise PolicyFileError("\n".join(said))
     return policy.content()
 
 

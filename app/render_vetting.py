@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
+from app import summary
 from app.terminal import empty_table, word
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ def vetting(value: dict[str, Any]) -> Group:
     )
     table = empty_table("", "criterion", "tier", "verdict", "numbers")
     for check in value["checks"]:
-        said = check["said"].removeprefix(f"{check['criterion']}: ")
-        table.add_row(check["criterion"], check["tier"], word(check["verdict"]), Text(said))
+        said = Text("\n".join(summary.numbers(check)))
+        table.add_row(check["criterion"], check["tier"], word(check["verdict"]), said)
     parts: list[RenderableType] = [title + word(value["verdict"]), Text(value["reason"]), "", table]
-    for name, lines in (("would decide", value["needed"]), ("for information", value["advisories"])):
+    for name, lines in (("would decide", value["needed"]), ("for information", summary.others(value))):
         parts += [Text.assemble((f"{name}: ", "yellow"), line) for line in lines]
     return Group(*parts, Text(f"comparison {value['comparison_id']}", style="dim"))

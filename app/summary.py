@@ -24,13 +24,13 @@ def markdown(value: dict[str, Any]) -> str:
     ]
     if value["checks"]:
         rows = [
-            f"| {check['criterion']} | {check['tier']} | {_verdict(check)} | {_text(_numbers(check))} |"
+            f"| {check['criterion']} | {check['tier']} | {_verdict(check)} | {_cell(check)} |"
             for check in value["checks"]
         ]
         parts.append("\n".join(["| criterion | tier | verdict | numbers |", "| --- | --- | --- | --- |", *rows]))
     for name, lines, bullet in (
         ("What would decide, the cheapest first:", value["needed"], "1."),
-        ("For information:", _others(value), "-"),
+        ("For information:", others(value), "-"),
     ):
         if lines:
             parts.append("\n".join([f"**{name}**", "", *(f"{bullet} {_text(line)}" for line in lines)]))
@@ -44,12 +44,17 @@ def _verdict(check: dict[str, Any]) -> str:
     return f"**{words}**" if decides else words
 
 
-def _numbers(check: dict[str, Any]) -> str:
-    said: str = check["said"]
-    return said.removeprefix(f"{check['criterion']}: ")
+def _cell(check: dict[str, Any]) -> str:
+    return "<br>".join(_text(line) for line in numbers(check))
 
 
-def _others(value: dict[str, Any]) -> list[str]:
+def numbers(check: dict[str, Any]) -> list[str]:
+    """Return what a check says, each of its numbers as one line."""
+    said: str = check["said"].removeprefix(f"{check['criterion']}: ")
+    return said.split(sentences.BETWEEN) if len(check["numbers"]) > 1 else [said]
+
+
+def others(value: dict[str, Any]) -> list[str]:
     """Return what is told for information and does not stand in the table."""
     said = {check["said"] for check in value["checks"]}
     return [line for line in value["advisories"] if line not in said]

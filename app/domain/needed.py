@@ -53,7 +53,7 @@ def undecided(criterion: Criterion, block: dict[str, Any], scope: Scope) -> str:
     """Say how much more of a measurement would decide a judged block that is inconclusive."""
     if criterion is Criterion.ACCURACY:
         if block["items_needed"] is None:
-            return "no number of items shows a margin of 0; set accuracy_margin above it"
+            return f"no data set is large enough for a margin of {block['margin']:g}; set a larger accuracy_margin"
         return f"a data set of about {block['items_needed']:,} items (this one has {block['items']:,})"
     return _longer(block, scope.latency_budget_s)
 

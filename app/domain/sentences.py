@@ -8,10 +8,14 @@ from app.domain.policies import Criterion, Dimension
 from app.domain.verdicts import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from app.domain.policies import Policy
     from app.domain.verdicts import Finding, Interval
+
+
+BETWEEN = "; "
+"""Stands between the numbers of one criterion."""
 
 
 def policy(value: Policy) -> str:
@@ -29,13 +33,15 @@ def interface(differences: Sequence[dict[str, Any]]) -> str:
 def of_findings(criterion: Criterion, verdict: str, found: Sequence[Finding]) -> str:
     """Say what a criterion is decided by: of several findings those that lie where the criterion does."""
     chosen = [each for each in found if each.verdict == verdict] or list(found)
-    return f"{criterion}: {', '.join(map(finding, chosen))}"
+    return f"{criterion}: {BETWEEN.join(map(finding, chosen))}"
 
 
 def finding(value: Finding) -> str:
     """Say one finding, with its interval and margin as far as it has them."""
     if value.metric == "structure":
         return _structure(value)
+    if value.metric == "contract":
+        return f"the input contracts differ in {', '.join(item['field'] for item in value.details['differences'])}"
     if value.dimension is Dimension.LATENCY and value.a is not None and value.b is not None:
         return _latency(value)
     name = {"top1": "top-1", "top5": "top-5"}.get(value.metric, value.metric)
@@ -66,14 +72,15 @@ def _latency(value: Finding) -> str:
     times = f"{value.a:.3g} ms against {value.b:.3g} ms"
     faster = {"a_faster": ", the candidate is faster", "b_faster": ", the candidate is slower"}
     said = faster.get(value.details.get("verdict") or "", "")
-    effect = "" if value.effect is None else f", {_signed(value.effect)}"
-    return f"{where}: {times}{effect}{_limits(value.ci95, value.margin)}{said}"
+    effect = "" if value.effect is None else f", ratio {_ratio(value.effect)}"
+    return f"{where}: {times}{effect}{_limits(value.ci95, value.margin, _ratio)}{said}"
 
 
-def _limits(interval: Interval | None, margin: float | None) -> str:
+def _limits(interval: Interval | None, margin: float | None, write: Callable[[float], str] | None = None) -> str:
     parts = []
     if interval is not None and interval[0] != interval[1]:
-        parts.append(f"95 % interval {_signed(interval[0])} to {_signed(interval[1])}")
+        low, high = map(write or _signed, interval)
+        parts.append(f"95 % interval {low} to {high}")
     if margin is not None:
         parts.append(f"margin {100 * margin:g} %")
     return f" ({', '.join(parts)})" if parts else ""
@@ -81,6 +88,10 @@ def _limits(interval: Interval | None, margin: float | None) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.2f} %"
+
+
+def _ratio(effect: float) -> str:
+    return f"{1 + effect:.3f}"
 
 
 def _signed(value: float) -> str:

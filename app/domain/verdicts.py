@@ -25,6 +25,9 @@ POWER_FACTOR = 8.57
 SIGNIFICANCE = 0.05
 """Error of the first kind of a test that a difference is zero."""
 
+_SHOWABLE = 1e-6
+"""Accuracy margin below which no data set is large enough."""
+
 Interval = tuple[float, float]
 
 
@@ -115,7 +118,7 @@ def judge_accuracy(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
     top1 = judged["top1"]
     where = place(_pair(top1["ci95"]), margin, inner=_pair(top1["ci90"]))
     words = {Place.INSIDE: "equivalent", Place.OUTSIDE: "different", Place.INCONCLUSIVE: "inconclusive"}
-    undecided = where is Place.INCONCLUSIVE and margin > 0
+    undecided = where is Place.INCONCLUSIVE and margin >= _SHOWABLE
     judged["verdict"] = words[where]
     judged["margin"] = margin
     judged["items_needed"] = items_needed(measured["discordant"], margin) if undecided else None

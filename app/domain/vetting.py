@@ -84,15 +84,17 @@ def decide(answer: Answer, policy: Policy, scope: Scope) -> Vetted:
     advisories = [check.said for check in told] + _told(answer.findings, checks)
     under = sentences.policy(policy)
     if failed:
-        reason = f"Outside the margins of {under}: {'; '.join(check.said for check in failed)}."
+        reason = f"Outside the margins of {under}. {_said(failed)}"
         return Vetted(Decision.FAIL, reason, checks, advisories, [])
     if missing:
         ways = [str(check.needed) for check in missing]
-        said = "; ".join(check.said for check in missing)
-        reason = f"Not enough evidence for {under}: {said}. Cheapest that could decide: {ways[0]}."
+        reason = f"Not enough evidence for {under}. {_said(missing)} The cheapest that could decide: {ways[0]}."
         return Vetted(Decision.NOT_ENOUGH_EVIDENCE, reason, checks, advisories, ways)
-    reason = f"Inside the margins of {under}: {'; '.join(check.said for check in critical)}."
-    return Vetted(Decision.PASS, reason, checks, advisories, [])
+    return Vetted(Decision.PASS, f"Inside the margins of {under}. {_said(critical)}", checks, advisories, [])
+
+
+def _said(checks: Sequence[Check]) -> str:
+    return " ".join(f"{check.said[0].upper()}{check.said[1:]}." for check in checks)
 
 
 def _asked(answer: Answer, scope: Scope) -> frozenset[Dimension]:
