@@ -8,7 +8,7 @@ from typing import Any
 from app.domain import sentences
 from app.domain.policies import Policy
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#&$])")
 
 
 def markdown(value: dict[str, Any]) -> str:

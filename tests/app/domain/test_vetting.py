@@ -107,9 +107,7 @@ def test_the_decision_follows_from_the_critical_criteria_alone(policy, measured,
     critical = [check for check in found.checks if check.tier == "critical"]
     outside = any(check.verdict is Judgement.OUTSIDE for check in critical)
     open_ = any(check.is_open for check in critical)
-    assert found.verdict is (
-        Decision.FAIL if outside else Decision.NOT_ENOUGH_EVIDENCE if open_ else Decision.PASS
-    )
+    assert found.verdict is (Decision.FAIL if outside else Decision.NOT_ENOUGH_EVIDENCE if open_ else Decision.PASS)
     assert bool(found.needed) == (found.verdict is Decision.NOT_ENOUGH_EVIDENCE)
     for check in critical:
         assert (check.needed is not None) == check.is_open
