@@ -18,7 +18,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=6 \
 CMD ["uvicorn", "--factory", "app.main:create_app", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM base AS worker
-RUN pip install --constraint constraints.txt '.[keras]'
+RUN pip install --constraint constraints.txt '.[gpu,keras]'
 USER zooaudit
 ENV ZOOAUDIT_DATA_DIR=/data
 HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --retries=3 \

@@ -77,6 +77,10 @@ benchmark-accuracy: $(INSTALLED) ## Measure every figure that docs/accuracy.md g
 benchmark-architecture: $(INSTALLED) ## Measure every figure of docs/architecture-diff.md (hours; QUICK=1: minutes)
 	$(BIN)/python benchmarks/architecture.py $(if $(QUICK),--quick)
 
+.PHONY: benchmark-latency
+benchmark-latency: $(INSTALLED) ## Measure every figure of docs/latency.md (two hours)
+	$(BIN)/python benchmarks/latency.py
+
 .PHONY: clean
 clean: ## Remove the environment, the measured results and the trained digits
 	rm -rf .venv .zooaudit examples/digits/*/weights

@@ -12,6 +12,7 @@ import typer
 
 from app import policy_files
 from app.diagram import ENDINGS
+from app.domain import points as operating_points
 from app.domain.policies import Dimension
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ def contract(path: Path | None) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise typer.BadParameter(f"{path} holds no JSON object; a contract is an object of its fields.")
     return value
+
+
+def points(texts: Sequence[str] | None) -> list[dict[str, Any]] | None:
+    """Read operating points as they are written on the command line; None for none."""
+    try:
+        return [operating_points.parse(text) for text in texts] if texts else None
+    except operating_points.InvalidPointError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def policy(name: str) -> str | dict[str, Any]:

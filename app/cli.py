@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,6 @@ import typer
 
 from app import arguments, cli_vetting
 from app.cli_shared import (
-    USAGE,
     AccuracyDevice,
     AccuracyRuntime,
     AsJson,
@@ -19,13 +19,12 @@ from app.cli_shared import (
     ContractFile,
     DatasetName,
     Dimensions,
+    Points,
     PolicyName,
-    fail,
     opened,
-    print_json,
-    show,
 )
 from app.domain.datasets import FORMATS
+from app.output import USAGE, fail, print_json, show
 
 cli = typer.Typer(
     name="zooaudit",
@@ -89,6 +88,7 @@ def compare(
     dimension: Dimensions = None,
     dataset: DatasetName = None,
     policy: PolicyName = "default",
+    point: Points = None,
     budget: Budget = "60s",
     accuracy_runtime: AccuracyRuntime = None,
     accuracy_device: AccuracyDevice = None,
@@ -109,6 +109,7 @@ def compare(
         "dataset": dataset,
         "policy": arguments.policy(policy),
         "latency_budget_s": arguments.seconds(budget),
+        "operating_points": arguments.points(point),
         "accuracy_runtime": accuracy_runtime,
         "accuracy_device": accuracy_device,
         "contracts": {"a": arguments.contract(contract_a), "b": arguments.contract(contract_b)},
@@ -139,6 +140,7 @@ def audit(
     dataset: DatasetName = None,
     policy: PolicyName = "default",
     weights: Annotated[str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")] = "default",
+    point: Points = None,
     budget: Budget = "60s",
     accuracy_runtime: AccuracyRuntime = None,
     accuracy_device: AccuracyDevice = None,
@@ -156,6 +158,7 @@ def audit(
         "policy": arguments.policy(policy),
         "weights": weights,
         "latency_budget_s": arguments.seconds(budget),
+        "operating_points": arguments.points(point),
         "accuracy_runtime": accuracy_runtime,
         "accuracy_device": accuracy_device,
     }
@@ -229,6 +232,25 @@ def claims(
         from app import render, render_claims
 
         render.console().print(render_claims.claims(found))
+
+
+@cli.command()
+def history(
+    ref: Annotated[str, typer.Argument(help="Reference of a listing whose latency was measured here.")],
+    machine: Annotated[str | None, typer.Option("--machine", help="Only on this one; its first digits do.")] = None,
+    since: Annotated[datetime | None, typer.Option("--since", help="Only runs from this time on, UTC.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a model took over time, machine by machine, and where that changed."""
+    with opened() as service:
+        found = service.history(ref, fingerprint=machine, since=since and since.replace(tzinfo=UTC))
+    if as_json:
+        print_json(found)
+    else:
+        from app import render, render_history
+
+        render.console().print(render_history.history(ref, found))
 
 
 @datasets.command("add")

@@ -1,23 +1,16 @@
-"""What the commands share: their common options, the services they call, and how they print and fail."""
+"""What the commands share: their common options, and the services they call."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.domain.policies import Dimension
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from app.inprocess import InProcess
-
-USAGE = 2
-"""Exit code of every error, as DESIGN has it."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Dimensions = Annotated[
@@ -35,6 +28,10 @@ ContractFile = Annotated[
 Budget = Annotated[
     str, typer.Option("--budget", help="Time to spend on latency, for each group of models: 60s, 2m.", metavar="TIME")
 ]
+Points = Annotated[
+    list[str] | None,
+    typer.Option("--point", help="Where latency is measured (docs/latency.md); repeatable.", metavar="KEY=VALUE,…"),
+]
 AccuracyRuntime = Annotated[
     str | None, typer.Option(help="Runtime that answers the data set: onnxruntime (default) or torch.")
 ]
@@ -48,24 +45,3 @@ def opened() -> InProcess:
     from app.settings import Settings
 
     return InProcess(Settings())
-
-
-def show(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequence[str]) -> None:
-    """Print rows as a table of these columns, or as JSON."""
-    if as_json:
-        print_json(list(rows))
-        return
-    from app import render
-
-    render.console().print(render.rows(rows, columns))
-
-
-def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
-    """Print one JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, default=str, allow_nan=False) + "\n")
-
-
-def fail(message: str) -> NoReturn:
-    """End the command with an error."""
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(USAGE)

@@ -17,12 +17,11 @@ from app.cli_shared import (
     ContractFile,
     DatasetName,
     Dimensions,
+    Points,
     PolicyName,
-    fail,
     opened,
-    print_json,
-    show,
 )
+from app.output import fail, print_json, show
 
 EXIT_CODES = {"pass": 0, "fail": 1, "not_enough_evidence": 3}
 
@@ -43,6 +42,7 @@ def vet(
     ] = None,
     dimension: Dimensions = None,
     dataset: DatasetName = None,
+    point: Points = None,
     budget: Budget = "60s",
     accuracy_runtime: AccuracyRuntime = None,
     accuracy_device: AccuracyDevice = None,
@@ -73,6 +73,7 @@ def vet(
             "dimensions": [str(item) for item in dict.fromkeys(dimension)] if dimension else None,
             "dataset": dataset,
             "latency_budget_s": arguments.seconds(budget),
+            "operating_points": arguments.points(point),
             "accuracy_runtime": accuracy_runtime,
             "accuracy_device": accuracy_device,
             "contracts": {

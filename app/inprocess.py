@@ -28,6 +28,7 @@ from app.services import (
     datasets,
     findings,
     indexes,
+    latency_history,
     listings,
     policies,
     predictions,
@@ -38,6 +39,7 @@ from app.services import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
     from types import TracebackType
 
     from sqlalchemy.orm import Session
@@ -115,6 +117,17 @@ class InProcess:
         self._read_catalogs(zoos.known(self.settings).values())
         with self.database.read() as session:
             return claims.of_architecture(session, architecture)
+
+    def history(self, ref: str, *, fingerprint: str | None, since: datetime | None) -> list[dict[str, Any]]:
+        """Return every timed run of a listing, the newest first, with the steps in its history."""
+
+        def find(cursor: str | None) -> dict[str, Any]:
+            return latency_history.find(
+                session, self.settings, ref, fingerprint=fingerprint, since=since, cursor=cursor, limit=_PAGE
+            )
+
+        with self.database.read() as session:
+            return _all(find)
 
     def contract(self, ref: str) -> dict[str, Any]:
         """Return a listing's input contract; its zoo's catalog is read first if it is out of date."""

@@ -15,6 +15,7 @@ from app.api import (
     findings,
     health,
     indexes,
+    latency,
     policies,
     predictions,
     problems,
@@ -55,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = chosen
     problems.install(app)
-    asked = (comparisons, audits, findings, policies, vettings)
+    asked = (comparisons, audits, findings, latency, policies, vettings)
     for resource in (zoos, claims, indexes, datasets, predictions, *asked, health):
         app.include_router(resource.router)
     return app

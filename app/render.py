@@ -10,10 +10,10 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from app import evidence, layers, render_contract
+from app import evidence, layers, render_contract, render_latency
 from app.domain.suspicions import sentence
 from app.errors import InvalidError
-from app.terminal import SIDES, WHAT, empty_table, word
+from app.terminal import SIDES, WHAT, both, empty_table, interval, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,16 +54,6 @@ def per_cent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
 
 
-def milliseconds(value: float | None) -> str:
-    """Return milliseconds with three significant digits."""
-    return "-" if value is None else f"{value:#.3g}"
-
-
-def interval(value: Sequence[float] | None, shape: str = "{:.3f}") -> str:
-    """Return an interval as ``low … high``."""
-    return "-" if value is None else " … ".join(shape.format(end) for end in value)
-
-
 def signed_per_cent(value: float | None) -> str:
     """Return a signed fraction as per cent."""
     return "-" if value is None else f"{100 * value:+.2f} %"
@@ -84,7 +74,11 @@ def comparison(value: dict[str, Any]) -> RenderableType:
         ("A ", "bold"), value["a"]["ref"], ("   B ", "bold"), value["b"]["ref"], "   ", word(value.get("verdict"))
     )
     parts += [title, Text(value.get("reason") or "", style="dim")]
-    for dimension, make in (("architecture", _architecture), ("accuracy", _accuracy), ("latency", _latency)):
+    for dimension, make in (
+        ("architecture", _architecture),
+        ("accuracy", _accuracy),
+        ("latency", render_latency.comparison),
+    ):
         if value.get(dimension):
             parts += ["", *make(value[dimension])]
         elif error := (value.get("errors") or {}).get(dimension):
@@ -152,39 +146,6 @@ def _self_noise(noise: dict[str, Any]) -> list[Text]:
     return [Text(f"answers that change with another batch and other threads: {', '.join(told)}")] if told else []
 
 
-def _latency(block: dict[str, Any]) -> list[RenderableType]:
-    table = empty_table(
-        "Latency",
-        "operating point",
-        "A median ms>r",
-        "B median ms>r",
-        "A / B>r",
-        "95 % interval>r",
-        "control A / A>r",
-        "blocks>r",
-        "verdict",
-    )
-    for point in block["operating_points"]:
-        ratio = point.get("ratio")
-        control = point.get("control") or {}
-        table.add_row(
-            operating_point(point),
-            milliseconds(point["a"].get("median_ms")),
-            milliseconds(point["b"].get("median_ms")),
-            "-" if ratio is None else f"{ratio:.3f}",
-            interval(point.get("ci95")),
-            interval(control.get("ci95")),
-            str(point.get("blocks", "-")),
-            word(point["verdict"]),
-        )
-    return [table, Text.assemble("verdict: ", word(block["verdict"]))]
-
-
-def operating_point(point: dict[str, Any]) -> str:
-    """Return an operating point as people say it."""
-    return f"{point['runtime']} {point['device']}, batch {point['batch']}, {point['threads']} thread(s)"
-
-
 def audit(value: dict[str, Any], ranked: dict[str, list[dict[str, Any]]], answers: dict[str, dict[str, Any]]) -> Group:
     """Return an audit as one table a dimension.
 
@@ -195,7 +156,7 @@ def audit(value: dict[str, Any], ranked: dict[str, list[dict[str, Any]]], answer
     parts: list[RenderableType] = [
         Text.assemble(("Audit ", "bold"), " · ".join(value["zoos"]), f": {verdicts or value['state']}")
     ]
-    makers = {"architecture": _ranked_architecture, "accuracy": _ranked_accuracy, "latency": _ranked_latency}
+    makers = {"architecture": _ranked_architecture, "accuracy": _ranked_accuracy, "latency": render_latency.ranked}
     for dimension, found in ranked.items():
         if found:
             parts += ["", makers[dimension](found, answers)]
@@ -219,19 +180,14 @@ def _ranked_architecture(found: list[dict[str, Any]], answers: dict[str, dict[st
         block = answers[item["comparison_id"]]["architecture"]
         table.add_row(
             item["architecture"],
-            _both(item["a_ref"], item["b_ref"]),
+            both(item["a_ref"], item["b_ref"]),
             count(item["effect"]),
-            _both(*(count(block[side].get("parameters")) for side in ("a", "b"))),
-            _both(*(_giga(block[side].get("flops")) for side in ("a", "b"))),
+            both(*(count(block[side].get("parameters")) for side in ("a", "b"))),
+            both(*(_giga(block[side].get("flops")) for side in ("a", "b"))),
             Text("\n".join(layers.first_differences(block["differences"]))),
             word(block["verdict"]),
         )
     return table
-
-
-def _both(a: str, b: str) -> str:
-    """Put what belongs to A above what belongs to B, which leaves a narrow terminal room for the rest."""
-    return f"{a}\n{b}"
 
 
 def _giga(value: float | None) -> str:
@@ -257,9 +213,9 @@ def _ranked_accuracy(found: list[dict[str, Any]], answers: dict[str, dict[str, A
             verdict.append(f"\nneeds {block['items_needed']:,}", style="dim")
         table.add_row(
             *([item["architecture"]] if named else []),
-            _both(item["a_ref"], item["b_ref"]),
-            _both(per_cent(item["a"]), per_cent(item["b"])),
-            _both(signed_per_cent(item["effect"]), ends),
+            both(item["a_ref"], item["b_ref"]),
+            both(per_cent(item["a"]), per_cent(item["b"])),
+            both(signed_per_cent(item["effect"]), ends),
             per_cent(block["agreement"]),
             verdict,
         )
@@ -288,33 +244,6 @@ def _accuracy_groups(groups: list[dict[str, Any]]) -> list[RenderableType]:
     if len(groups) > _MOST_GROUPS:
         parts.append(Text(f"… and {len(groups) - _MOST_GROUPS} more; --json has all.", style="dim"))
     return parts
-
-
-def _ranked_latency(found: list[dict[str, Any]], _answers: dict[str, dict[str, Any]]) -> Table:
-    table = empty_table(
-        f"Latency: the {len(found)} largest discrepancies",
-        "model",
-        SIDES,
-        "operating point",
-        "median ms>r",
-        "A / B>r",
-        "95 % interval>r",
-        "control>r",
-        "verdict",
-    )
-    for item in found:
-        control = item["details"].get("control") or {}
-        table.add_row(
-            item["architecture"],
-            _both(item["a_ref"], item["b_ref"]),
-            item["metric"].removeprefix("latency ").replace(" batch", "\nbatch"),
-            _both(milliseconds(item["a"]), milliseconds(item["b"])),
-            "-" if item["effect"] is None else f"{1 + item['effect']:.3f}",
-            interval(None if item["ci95"] is None else [1 + end for end in item["ci95"]]),
-            interval(control.get("ci95")),
-            word(item["details"].get("verdict")),
-        )
-    return table
 
 
 @contextmanager

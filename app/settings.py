@@ -32,6 +32,13 @@ class Settings(BaseSettings):
         default=Path("~/.cache/zooaudit"), description="Folder for downloads that no zoo package caches itself."
     )
     worker_slots: int = Field(default=2, ge=1, description="Jobs that one local worker runs at the same time.")
+    machine: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=150,
+        description="Name of the machine whose processors the workers share: one latency job runs there at a time. "
+        "Default: the kernel's boot id, which is alike in its containers; set it for virtual machines on one host.",
+    )
     lease_s: float = Field(default=30.0, gt=0, description="Seconds without a heartbeat after which a job is lost.")
     max_attempts: int = Field(default=3, ge=1, description="Claims after which a job that keeps failing is given up.")
     poll_s: float = Field(default=0.5, gt=0, description="Seconds between two looks of a local worker at the queue.")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SIDES = "A, B"
 WHAT = "what differs, A → B"
@@ -47,3 +52,18 @@ def empty_table(title: str, *columns: str) -> Table:
         if name == WHAT:
             found.columns[-1].min_width = 28
     return found
+
+
+def milliseconds(value: float | None) -> str:
+    """Return milliseconds with three significant digits."""
+    return "-" if value is None else f"{value:#.3g}".rstrip(".")
+
+
+def interval(value: Sequence[float] | None, shape: str = "{:.3f}") -> str:
+    """Return an interval as ``low … high``."""
+    return "-" if value is None else " … ".join(shape.format(end) for end in value)
+
+
+def both(a: str, b: str) -> str:
+    """Put what belongs to A above what belongs to B, which leaves a narrow terminal room for the rest."""
+    return f"{a}\n{b}"

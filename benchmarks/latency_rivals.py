@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import ttest_ind
 
 from workers.engine.latency import runners
+from workers.engine.latency.points import OperatingPoint
 from workers.engine.latency.process import Limits, run_forked
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ def sequential(
 
     The test is Welch's on single iterations at 5 %, as somebody who has these two samples would make it.
     """
-    times = []
+    point, times = OperatingPoint(runtime), []
     for entry in (first, second):
 
         def body(_send: Callable[[dict[str, Any]], None], entry: Entry = entry) -> dict[str, Any]:
-            return {"times": measure(runners.load(entry, runtime, 1).call(1, 0))}
+            return {"times": measure(runners.load(entry, point).call(point, 0))}
 
         outcome = run_forked(body, Limits(600, 600))
         if outcome.result is None:

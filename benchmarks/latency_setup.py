@@ -18,8 +18,7 @@ import numpy as np
 import torch
 import torchvision
 
-from app.domain.answer import latency_block
-from app.domain.verdicts import judge_latency
+from app.domain.latency import judge_latency, latency_block
 from workers.engine.graph.export import export_module
 from workers.engine.latency.points import Entry, OperatingPoint
 from workers.engine.latency.session import measure

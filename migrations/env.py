@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from alembic import context
 
+from app.db.clock import UtcTime
 from app.db.migrate import locked
 from app.db.session import Database
-from app.db.tables import Base, UtcTime
+from app.db.tables import Base
 from app.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
-from app.db import audits, comparisons, datasets, fingerprints, jobs, listings, predictions
+from app.db import audits, comparisons, datasets, fingerprints, jobs, latency_runs, listings, predictions
 from app.db.tables import Artifact, Comparison, Job, Measurement
-from app.domain import answer, changes
+from app.domain import answer, changes, latency
 from app.domain.ids import new_id
 from app.domain.plan import Scope, predict_handle, shards
 from app.domain.policies import Dimension
@@ -79,11 +79,23 @@ def measurement(session: Session, claim: Claim, work: Work, result: dict[str, An
     session.flush()
     if claim.kind == JobKind.STRUCTURE:
         keep_structure(session, claim, row)
+    if claim.kind == JobKind.LATENCY:
+        latency_runs.keep(session, row, _timed(session, claim))
     # Answers to pictures prepared otherwise are the comparison's own: a list of the model's answers leaves them out.
     if dataset is not None and claim.payload["listing"].get("contract") is None:
         ref, recorded = claim.payload["listing"]["ref"], claim.kind == JobKind.IMPORT
         predictions.keep(session, ref=ref, dataset=dataset, recorded=recorded, measured=row)
     jobs.succeed(session, claim, measurement_id=row.id)
+
+
+def _timed(session: Session, claim: Claim) -> dict[str, latency_runs.Timed]:
+    """Return the listings that a latency job was given, by the reference that they were asked for by."""
+    needed = jobs.needs(session, claim.id)
+    found = {}
+    for asked in (subject["ref"] for subject in claim.payload["listings"]):
+        if inspected := _measured(session, needed[f"inspect {asked}"]):
+            found[asked] = latency_runs.Timed(inspected.values["listing"]["ref"], inspected.artifact_sha256)
+    return found
 
 
 def keep_structure(session: Session, claim: Claim, row: Measurement) -> None:
@@ -247,17 +259,10 @@ def _measured(session: Session, job: Job | None) -> Measurement | None:
 def _latency(session: Session, job: Job, comparison: Comparison) -> dict[str, Any]:
     """Return the pair's part of a session; raises AttemptFailedError with the reason when no point has the pair."""
     values = measured(session, job).values
-    block = answer.latency_block(values, comparison.a_ref, comparison.b_ref)
+    block = latency.latency_block(values, comparison.a_ref, comparison.b_ref)
     if block["operating_points"]:
         return block
-    reasons = [
-        f"{item['ref']}: {item['reason']}"
-        for point in values["operating_points"]
-        for item in point["excluded"]
-        if item["ref"] in {comparison.a_ref, comparison.b_ref}
-    ]
-    reasons += [point["reason"] for point in values["operating_points"] if point["reason"]]
-    said = "; ".join(dict.fromkeys(reasons)) or "no operating point took both"
+    said = "; ".join(dict.fromkeys(each["reason"] for each in block["not_measured"]))
     raise AttemptFailedError(
         FailureClass.SUBJECT,
         "latency-not-measured",

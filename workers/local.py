@@ -21,7 +21,7 @@ from app.db.session import Database
 from app.domain.states import FINAL
 from app.settings import Settings
 from workers.engines import EngineChoice
-from workers.reaper import Reaper
+from workers.reaper import DEVICES, Reaper
 from workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _LOOK_S = 0.2
-
-DEVICES = ("cpu", "gpu")
-"""Classes of workers; the first is the default."""
 
 
 class LocalWorker:

@@ -235,6 +235,7 @@ def _latency(session: Session, claim: Claim, files: FileStore) -> Work:
                 "subject": subject,
                 "model": str(files.path(inspected.files["model"])),
                 "input_shape": inspected.values["input_shape"],
+                "contract": inspected.values["listing"].get("contract"),
             }
         )
     if len(entries) < _LEAST_TIMED:

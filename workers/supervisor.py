@@ -14,7 +14,7 @@ from app.db import jobs
 from app.db.jobs import LeaseLostError
 from app.domain.states import FailureClass, JobKind
 from app.errors import ServiceError
-from workers import commit
+from workers import commit, devices
 from workers.failures import AttemptFailedError, CancelledError, StoppingError
 from workers.files import FileStore, Scratch
 from workers.lease import Lease
@@ -62,19 +62,19 @@ class Supervisor:
         self._stop = stop
         self._files = FileStore(settings.data_dir)
         self._scratch = Scratch(settings.data_dir)
-        self._host = platform.node()
-        self._name = f"{self._host} {os.getpid()} {threading.get_ident()}"[:200]
+        self._places = devices.places(settings)
+        self._name = f"{platform.node()} {os.getpid()} {threading.get_ident()}"[:200]
 
     def claim(self, job_id: uuid.UUID) -> Claim | None:
         """Claim one job if it is ready."""
         with self._database.write() as session:
-            return jobs.claim(session, job_id, worker=self._name, host=self._host, lease_s=self._settings.lease_s)
+            return jobs.claim(session, job_id, worker=self._name, places=self._places, lease_s=self._settings.lease_s)
 
     def claim_next(self, device: str) -> Claim | None:
         """Claim the most urgent ready job of a device class."""
         with self._database.write() as session:
             return jobs.claim_next(
-                session, worker=self._name, device=device, host=self._host, lease_s=self._settings.lease_s
+                session, worker=self._name, device=device, places=self._places, lease_s=self._settings.lease_s
             )
 
     def run(self, claim: Claim) -> None:

@@ -71,7 +71,7 @@ class AuditInList(Stateful):
     models: list[str]
     weights: str
     latency_budget_s: float
-    runtimes: list[str]
+    operating_points: list[dict[str, Any]]
     summary: AuditSummary | None
 
 

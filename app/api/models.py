@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.dependencies import TEXT
+from app.domain import points
 from app.domain.policies import Criterion, Dimension, read
 from app.domain.states import State
 
@@ -106,7 +107,14 @@ class Asked(RequestModel):
     latency_budget_s: float | None = Field(
         default=None, description="Seconds to spend on timing each group of models. Default: 60."
     )
-    runtimes: list[Words] | None = Field(default=None, max_length=10, description="onnxruntime, torch.")
+    operating_points: list[dict[Words, int | Words | None]] | None = Field(
+        default=None,
+        max_length=points.MOST,
+        description="Where latency is measured: objects with a runtime (onnxruntime, torch, torch-compile, native) and "
+        "any of batch, threads, device, precision, layout, graph_optimization, boundary (docs/latency.md). Default: "
+        "onnxruntime and native at batch 1 with one thread on the CPU.",
+        examples=[[{"runtime": "torch", "batch": 8, "threads": 2}]],
+    )
     accuracy_runtime: Words | None = Field(
         default=None, description="Runs the models over the data set: onnxruntime or torch."
     )

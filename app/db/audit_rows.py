@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exists, func, select, update
 
 from app.db import audit_tests, comparisons
+from app.db.clock import now
 from app.db.comparisons import ENDED_BADLY
 from app.db.paging import Order, Page, page
-from app.db.tables import Audit, Comparison, Finding, Job, now
+from app.db.tables import Audit, Comparison, Finding, Job
 from app.domain.states import FINAL, JobKind, State
 
 if TYPE_CHECKING:

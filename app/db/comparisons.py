@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, exists, or_, select, update
 from sqlalchemy.orm import aliased
 
+from app.db.clock import now
 from app.db.findings import rows
 from app.db.paging import Order, Page, page
-from app.db.tables import Comparison, Job, JobNeed, now
+from app.db.tables import Comparison, Job, JobNeed
 from app.domain.numbers import finite
 from app.domain.states import FINAL, JobKind, State
 

@@ -10,8 +10,9 @@ from sqlalchemy import func, select, true
 from sqlalchemy.orm import load_only
 
 from app.db import jobs
+from app.db.clock import now
 from app.db.paging import Order, Page, page
-from app.db.tables import Fingerprint, JobNeed, Listing, Structure, ZooIndex, now
+from app.db.tables import Fingerprint, JobNeed, Listing, Structure, ZooIndex
 from app.domain.plan import JobSpec, Subject
 from app.domain.references import NO_WEIGHTS
 from app.domain.similarity import Packed

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from app.db.tables import IdempotencyKey, now
+from app.db.clock import now
+from app.db.tables import IdempotencyKey
 from app.errors import InvalidError
 
 if TYPE_CHECKING:

@@ -1,25 +1,25 @@
 """The only place that writes job state: add, claim, heartbeat, finish, cancel, recover.
 
 Delivery is at least once, the claim once, the commit once. Every write of a worker is fenced by the attempt it was
-given: when it finds no row, the lease was lost and the worker must write nothing.
+given: when it finds no row, the lease was lost and the worker must write nothing. Every time is the database's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import CursorResult, and_, exists, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
-from app.db.tables import Job, JobNeed, now
+from app.db.clock import present
+from app.db.tables import Job, JobNeed
 from app.domain.states import FINAL, FailureClass, JobKind, State
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import CTE, ColumnElement, Update
     from sqlalchemy.orm import Session
@@ -88,6 +88,7 @@ def _add_one(
             work_key=spec.work_key,
             exclusive=spec.exclusive,
             device=spec.device,
+            available_at=present(session),
             comparison_id=comparison_id,
             audit_id=audit_id,
         )
@@ -109,13 +110,13 @@ def _active(session: Session, work_key: str | None) -> uuid.UUID | None:
     return session.scalar(select(Job.id).where(Job.work_key == work_key, Job.state.in_(_ACTIVE)))
 
 
-def _ready() -> ColumnElement[bool]:
+def _ready(session: Session) -> ColumnElement[bool]:
     """Queued, due, and every job it needs has ended, however it ended."""
     needed = aliased(Job)
     waiting = exists().where(
         JobNeed.job_id == Job.id, needed.id == JobNeed.needs_id, needed.state.not_in([str(state) for state in FINAL])
     )
-    return and_(Job.state == State.QUEUED, Job.available_at <= now(), ~waiting)
+    return and_(Job.state == State.QUEUED, Job.available_at <= present(session), ~waiting)
 
 
 def get(session: Session, job_id: uuid.UUID) -> Job | None:
@@ -123,31 +124,42 @@ def get(session: Session, job_id: uuid.UUID) -> Job | None:
     return session.get(Job, job_id)
 
 
-def claim_next(session: Session, *, worker: str, device: str, host: str, lease_s: float) -> Claim | None:
+def claim_next(
+    session: Session, *, worker: str, device: str, places: Mapping[str, str], lease_s: float
+) -> Claim | None:
     """Claim the most urgent ready job of a device class, or return None."""
-    candidates = select(Job.id).where(_ready(), Job.device == device)
+    other = aliased(Job)
+    taken = exists().where(other.state == State.RUNNING, other.exclusive_on == places[device])
+    # However many jobs wait for the device, the others are found behind them.
+    candidates = select(Job.id).where(_ready(session), Job.device == device, or_(~Job.exclusive, ~taken))
     order = (Job.priority.desc(), Job.created_at, Job.id)
     for job_id in session.scalars(candidates.order_by(*order).limit(20)).all():
-        if claimed := claim(session, job_id, worker=worker, host=host, lease_s=lease_s):
+        if claimed := claim(session, job_id, worker=worker, places=places, lease_s=lease_s):
             return claimed
     return None
 
 
-def claim(session: Session, job_id: uuid.UUID, *, worker: str, host: str, lease_s: float) -> Claim | None:
-    """Claim one job if it is ready; None when it is not, or when its device is taken."""
-    row = session.execute(select(Job.exclusive, Job.kind, Job.device).where(Job.id == job_id)).one_or_none()
+def claim(
+    session: Session, job_id: uuid.UUID, *, worker: str, places: Mapping[str, str], lease_s: float
+) -> Claim | None:
+    """Claim one job if it is ready; None when it is not, or when its device is taken.
+
+    ``places`` names the worker's device of each class, the same for every worker that shares it. An exclusive job
+    holds the name as long as it runs: a unique index lets one row have it.
+    """
+    row = session.execute(select(Job.exclusive, Job.device).where(Job.id == job_id)).one_or_none()
     if row is None:
         return None
     statement = (
         update(Job)
-        .where(Job.id == job_id, _ready())
+        .where(Job.id == job_id, _ready(session))
         .values(
             state=State.RUNNING,
             attempt=Job.attempt + 1,
             worker=worker,
-            lease_until=now() + timedelta(seconds=lease_s),
-            exclusive_on=f"{host} {row.device} {row.kind}" if row.exclusive else None,
-            started_at=now(),
+            lease_until=present(session, lease_s),
+            exclusive_on=places[row.device] if row.exclusive else None,
+            started_at=present(session),
             progress=None,
         )
         .returning(Job.id, Job.attempt, Job.kind, Job.payload, Job.comparison_id, Job.audit_id)
@@ -171,7 +183,7 @@ def _fenced(claim: Claim) -> Update:
 
 def heartbeat(session: Session, claim: Claim, *, lease_s: float, progress: dict[str, Any] | None) -> bool:
     """Extend the lease and store the progress; return whether cancellation was asked for. Raises LeaseLostError."""
-    values: dict[str, Any] = {"lease_until": now() + timedelta(seconds=lease_s)}
+    values: dict[str, Any] = {"lease_until": present(session, lease_s)}
     if progress is not None:
         values["progress"] = progress
     row = session.execute(_fenced(claim).values(**values).returning(Job.cancel_requested)).one_or_none()
@@ -204,7 +216,9 @@ def fail(
 
 def give_back(session: Session, claim: Claim) -> None:
     """Queue a job again that this worker will not finish because it is shutting down. Raises LeaseLostError."""
-    statement = _fenced(claim).values(state=State.QUEUED, lease_until=None, exclusive_on=None, available_at=now())
+    statement = _fenced(claim).values(
+        state=State.QUEUED, lease_until=None, exclusive_on=None, available_at=present(session)
+    )
     if not _rows(session, statement):
         raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
 
@@ -230,14 +244,14 @@ def _requeue(session: Session, claim: Claim, error: dict[str, Any]) -> None:
         lease_until=None,
         exclusive_on=None,
         error=error,
-        available_at=now() + timedelta(seconds=BACK_OFF_S * claim.attempt),
+        available_at=present(session, BACK_OFF_S * claim.attempt),
     )
     if not _rows(session, statement):
         raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
 
 
 def _end(session: Session, claim: Claim, **values: Any) -> None:  # noqa: ANN401 - column values
-    statement = _fenced(claim).values(lease_until=None, exclusive_on=None, finished_at=now(), **values)
+    statement = _fenced(claim).values(lease_until=None, exclusive_on=None, finished_at=present(session), **values)
     if not _rows(session, statement):
         raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
 
@@ -254,7 +268,7 @@ def request_cancel(session: Session, job_ids: Sequence[uuid.UUID]) -> None:
         queued = (
             update(Job)
             .where(Job.id == job_id, Job.state == State.QUEUED)
-            .values(state=State.CANCELLED, finished_at=now())
+            .values(state=State.CANCELLED, finished_at=present(session))
         )
         if not _rows(session, queued.execution_options(synchronize_session=False)):
             # Whoever asks for the same work from now on needs a job of its own, not this one's last moments.
@@ -271,22 +285,22 @@ def recover(session: Session, *, max_attempts: int) -> tuple[list[uuid.UUID], li
 
     Returns the ids queued again and the ids failed.
     """
-    expired = and_(Job.state == State.RUNNING, Job.lease_until < now())
+    expired = and_(Job.state == State.RUNNING, Job.lease_until < present(session))
     requeued, failed = [], []
     for job_id, attempt, cancel in session.execute(select(Job.id, Job.attempt, Job.cancel_requested).where(expired)):
         values: dict[str, Any] = {"lease_until": None, "exclusive_on": None}
         if cancel:
-            values |= {"state": State.CANCELLED, "finished_at": now()}
+            values |= {"state": State.CANCELLED, "finished_at": present(session)}
         elif attempt >= max_attempts:
             lost = f"The worker died {attempt} times while it ran this job; look at the worker's log for the reason."
             values |= {
                 "state": State.FAILED,
-                "finished_at": now(),
+                "finished_at": present(session),
                 "failure_class": FailureClass.LOST,
                 "error": {"class": FailureClass.LOST, "code": "worker-lost", "message": lost},
             }
         else:
-            values |= {"state": State.QUEUED, "available_at": now() + timedelta(seconds=BACK_OFF_S * attempt)}
+            values |= {"state": State.QUEUED, "available_at": present(session, BACK_OFF_S * attempt)}
         fenced = update(Job).where(Job.id == job_id, Job.attempt == attempt, expired).values(**values)
         if _rows(session, fenced.execution_options(synchronize_session=False)):
             if values["state"] is State.QUEUED:
@@ -298,11 +312,10 @@ def recover(session: Session, *, max_attempts: int) -> tuple[list[uuid.UUID], li
 
 def to_ring(session: Session, *, device: str, older_than_s: float, limit: int = 1000) -> list[uuid.UUID]:
     """Return ready jobs that nobody was rung for lately, and note that they are being rung now."""
-    before = now() - timedelta(seconds=older_than_s)
-    quiet = or_(Job.rung_at.is_(None), Job.rung_at < before)
-    ids = list(session.scalars(select(Job.id).where(_ready(), Job.device == device, quiet).limit(limit)))
+    quiet = or_(Job.rung_at.is_(None), Job.rung_at < present(session, -older_than_s))
+    ids = list(session.scalars(select(Job.id).where(_ready(session), Job.device == device, quiet).limit(limit)))
     if ids:
-        rung = update(Job).where(Job.id.in_(ids)).values(rung_at=now())
+        rung = update(Job).where(Job.id.in_(ids)).values(rung_at=present(session))
         session.execute(rung.execution_options(synchronize_session=False))
     return ids
 
@@ -338,6 +351,6 @@ def released(session: Session, claim: Claim) -> dict[str, list[uuid.UUID]]:
     if claim.kind in {JobKind.INDEX, JobKind.PREDICT}:
         free = or_(free, Job.id.in_(select(JobNeed.needs_id).where(JobNeed.job_id == claim.id)))
     found: dict[str, list[uuid.UUID]] = {}
-    for job_id, device in session.execute(select(Job.id, Job.device).where(_ready(), free)):
+    for job_id, device in session.execute(select(Job.id, Job.device).where(_ready(session), free)):
         found.setdefault(device, []).append(job_id)
     return found

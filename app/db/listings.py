@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, select
 
+from app.db.clock import now
 from app.db.paging import Order, Page, page
-from app.db.tables import Catalog, Listing, now
+from app.db.tables import Catalog, Listing
 
 if TYPE_CHECKING:
     import uuid

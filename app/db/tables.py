@@ -3,58 +3,25 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
     BigInteger,
-    DateTime,
-    Dialect,
     ForeignKey,
     Index,
     LargeBinary,
     MetaData,
     String,
-    TypeDecorator,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from app.db.clock import UtcTime, now
 from app.domain.ids import new_id
-
-
-def now() -> datetime:
-    """Return the present time in UTC."""
-    return datetime.now(UTC)
-
-
-class NaiveTimeError(ValueError):
-    """A time without a zone was about to be stored."""
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """Times with a zone in and out, also on SQLite, which forgets the zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Refuse naive times, store UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise NaiveTimeError(f"{value!r} has no time zone; use datetime.now(UTC).")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Give back UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
@@ -242,6 +209,40 @@ class Prediction(Base):
     items: Mapped[int]
     top1: Mapped[float]
     top5: Mapped[float | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class LatencyRun(Base):
+    """What one listing took at one operating point in one session: a point of its history.
+
+    ``point`` is what tells the operating point from others, ``point_key`` its SHA-256. ``hardware`` is the fingerprint
+    of the machine without its software, ``fingerprint`` with it, ``machine`` the same in words; ``software`` holds the
+    versions and settings by name. ``void``: the session's control moved. Times in ms, ``busy_beside`` in cores.
+    """
+
+    __tablename__ = "latency_runs"
+    __table_args__ = (
+        UniqueConstraint("job_id", "ref", "point_key"),
+        Index("ix_latency_runs_ref_created_at_id", "ref", "created_at", "id"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    ref: Mapped[str] = mapped_column(String(1000))
+    artifact_sha256: Mapped[str | None] = mapped_column(ForeignKey("artifacts.sha256"))
+    point: Mapped[dict[str, Any]]
+    point_key: Mapped[str] = mapped_column(String(64))
+    hardware: Mapped[str] = mapped_column(String(64))
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    machine: Mapped[str] = mapped_column(String(1000))
+    software: Mapped[dict[str, Any]]
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"))
+    measurement_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("measurements.id"))
+    median_ms: Mapped[float]
+    p90_ms: Mapped[float | None]
+    samples: Mapped[int]
+    blocks: Mapped[int]
+    busy_beside: Mapped[float | None]
+    void: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.tables import Base, now
+from app.db.clock import now
+from app.db.tables import Base
 from app.domain.ids import new_id
 
 

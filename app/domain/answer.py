@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.domain import changes, claims, contracts, suspicions, weights
+from app.domain import changes, claims, contracts, latency, suspicions, weights
 from app.domain.numbers import restored
 from app.domain.policies import Criterion, Dimension, Policy
-from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, judge_latency, verdict
+from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +119,7 @@ def _judged(
     blocks: dict[str, Any] = {
         Dimension.ARCHITECTURE: measured.get("architecture"),
         Dimension.ACCURACY: judge_accuracy(measured["accuracy"], policy) if measured.get("accuracy") else None,
-        Dimension.LATENCY: judge_latency(measured["latency"], policy) if measured.get("latency") else None,
+        Dimension.LATENCY: latency.judge_latency(measured["latency"], policy) if measured.get("latency") else None,
         "interface": measured["interface"],
         "contract": measured["contract"],
     }
@@ -130,7 +130,10 @@ def _judged(
     # A dimension that could not be measured was asked for all the same: without it there is no verdict.
     wanted = {*asked, *(Dimension(name) for name in errors)}
     joint, reason = verdict(blocks, policy, wanted, failed=errors)
-    found = findings(blocks, policy, wanted) + changes.findings(errors, policy, wanted)
+    found = findings(blocks, policy, wanted)
+    if timed := blocks[Dimension.LATENCY]:
+        found += latency.findings(timed, policy, wanted)
+    found += changes.findings(errors, policy, wanted)
     if accuracy := blocks[Dimension.ACCURACY]:
         found += contracts.findings(blocks["contract"])
         found += suspicions.findings(accuracy.get("suspicions", ()))
@@ -148,17 +151,3 @@ def _judged(
         "policy": policy.to_json(),
     }
     return Answer(joint, found, result)
-
-
-def latency_block(session: dict[str, Any], a_ref: str, b_ref: str) -> dict[str, Any]:
-    """Cut one pair out of a latency session's JSON. Operating points that lack one of the two are left out."""
-    points = []
-    for point in session["operating_points"]:
-        entries = {entry["ref"]: entry for entry in point["entries"]}
-        pair = next((pair for pair in point["pairs"] if (pair["a"], pair["b"]) == (a_ref, b_ref)), None)
-        if pair is None:
-            continue
-        shared = {key: value for key, value in point.items() if key not in {"entries", "pairs"}}
-        ratio = {key: value for key, value in pair.items() if key not in {"a", "b"}}
-        points.append({**shared, **ratio, "a": entries[a_ref], "b": entries[b_ref]})
-    return {"operating_points": points, "machine": session["machine"]}

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from app.domain.policies import Criterion
+from app.domain.verdicts import Place, place
 
 if TYPE_CHECKING:
     from app.domain.plan import Scope
@@ -60,10 +61,13 @@ def undecided(criterion: Criterion, block: dict[str, Any], scope: Scope) -> str:
 
 def _longer(block: dict[str, Any], budget_s: float) -> str:
     """Say how long latency has to be measured, by how intervals shrink with the square root of time."""
-    factors = [_factor(point) for point in block["operating_points"] if point["verdict"] == "inconclusive"]
-    if not all(factors):
-        return "measure latency again on a quieter machine, or for longer (--budget)"
-    wanted = budget_s * max(factor or 1.0 for factor in factors)
+    factors = []
+    for point in (each for each in block["operating_points"] if each["verdict"] == "inconclusive"):
+        factor = _factor(point)
+        if factor is None:
+            return f"measure latency again: {point['undecided']}"
+        factors.append(factor)
+    wanted = budget_s * max(factors, default=1.0)
     if wanted > _MOST_BUDGET_S:
         return "hours of timing, because the difference lies at the margin; change latency_margin, or leave it open"
     # Rounded up to tens, which is as exact as such a forecast is.
@@ -71,9 +75,12 @@ def _longer(block: dict[str, Any], budget_s: float) -> str:
 
 
 def _factor(point: dict[str, Any]) -> float | None:
-    """How much more time decides a point that keeps its ratio; None where its interval does not tell."""
+    """How much more time decides a point that keeps its ratio; None where something else than its width is amiss."""
     if point.get("ratio") is None or point.get("ci95") is None or point.get("void"):
         return None
     low, high = (math.log(end) for end in point["ci95"])
-    distance = abs(abs(math.log(point["ratio"])) - math.log1p(point["margin"]))
+    margin = math.log1p(point["margin"])
+    if place((low, high), margin) is not Place.INCONCLUSIVE:
+        return None
+    distance = abs(abs(math.log(point["ratio"])) - margin)
     return ((high - low) / 2 / distance) ** 2 if distance else math.inf

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from app.domain import points
 from app.domain.policies import Dimension, Policy
 from app.domain.references import NO_WEIGHTS, RECORDED, UNTRAINED
 from app.domain.states import JobKind
@@ -16,6 +17,7 @@ from app.domain.states import JobKind
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from app.domain.points import OperatingPoint
     from app.domain.references import Reference
 
 
@@ -65,8 +67,8 @@ class Subject:
 class Scope:
     """What is asked of every pair: dimensions, data set, policy and the time to spend on latency.
 
-    ``runtimes`` are those that latency is measured on; accuracy is measured on ``accuracy_runtime`` and
-    ``accuracy_device`` (``cpu`` or ``cuda``).
+    Latency is measured at ``operating_points``, accuracy on ``accuracy_runtime`` and ``accuracy_device`` (``cpu`` or
+    ``cuda``).
     ``errors`` says why a dimension that was asked for is not measured, as ``{"class", "code", "message"}`` by
     dimension; the comparison's answer repeats it. ``contracts`` holds the overridden fields of the sides' input
     contracts, by side (``a``, ``b``).
@@ -76,7 +78,7 @@ class Scope:
     policy: Policy
     dataset: dict[str, Any] | None = None
     latency_budget_s: float = 60.0
-    runtimes: tuple[str, ...] = ("onnxruntime", "torch")
+    operating_points: tuple[OperatingPoint, ...] = points.DEFAULT
     accuracy_runtime: str = "onnxruntime"
     accuracy_device: str = "cpu"
     errors: dict[str, Any] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class Scope:
             "policy": self.policy.to_json(),
             "dataset": self.dataset,
             "latency_budget_s": self.latency_budget_s,
-            "runtimes": list(self.runtimes),
+            "operating_points": [point.to_json() for point in self.operating_points],
             "accuracy_runtime": self.accuracy_runtime,
             "accuracy_device": self.accuracy_device,
             "errors": self.errors,
@@ -104,7 +106,10 @@ class Scope:
             policy=Policy.from_json(value["policy"]),
             dataset=value["dataset"],
             latency_budget_s=value["latency_budget_s"],
-            runtimes=tuple(value["runtimes"]),
+            # Scopes stored before there were operating points have none.
+            operating_points=points.read_all(value["operating_points"])
+            if "operating_points" in value
+            else points.DEFAULT,
             accuracy_runtime=value.get("accuracy_runtime", "onnxruntime"),
             accuracy_device=value.get("accuracy_device", "cpu"),
             errors=value["errors"],
@@ -125,8 +130,8 @@ class Scope:
 class JobSpec:
     """A job to be stored. ``needs`` maps a role to the handle of the job that must have ended before.
 
-    Active jobs with the same ``work_key`` are one job, whoever asked for it. An ``exclusive`` job runs alone on its
-    device among its kind. ``device`` is the class of workers that can run it, and the name of their queue.
+    Active jobs with the same ``work_key`` are one job, whoever asked for it. Of ``exclusive`` jobs one runs at a
+    time on each device. ``device`` is the class of workers that can run it, and the name of their queue.
     """
 
     handle: str
@@ -178,15 +183,15 @@ def measurements(
                 JobKind.LATENCY,
                 {
                     "listings": [replace(subject, contract=None).to_json() for subject in subjects],
-                    "points": [
-                        {"runtime": runtime, "batch": 1, "threads": 1, "device": "cpu"} for runtime in scope.runtimes
-                    ],
+                    "points": [point.to_json() for point in scope.operating_points],
                     "budget_s": scope.latency_budget_s,
                     "margin": scope.policy.latency_margin,
                 },
                 needs={f"inspect {subject.ref}": f"inspect {subject.ref}" for subject in unique},
                 exclusive=True,
                 priority=2,
+                # One machine for all points, so that they compare: one with a GPU has a CPU too.
+                device=_WORKERS["cuda" if any(point.device == "cuda" for point in scope.operating_points) else "cpu"],
             )
         )
     return jobs

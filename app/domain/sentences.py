@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from app.domain import suspicions
 from app.domain.policies import Criterion, Dimension
 from app.domain.verdicts import Place
 
@@ -42,7 +43,11 @@ def finding(value: Finding) -> str:
         return _structure(value)
     if value.metric == "contract":
         return f"the input contracts differ in {', '.join(item['field'] for item in value.details['differences'])}"
-    if value.dimension is Dimension.LATENCY and value.a is not None and value.b is not None:
+    if value.metric == "output changes":
+        return "a model's output changes from call to call with the same input"
+    if "evidence" in value.details and "kind" in value.details:
+        return f"suspected {suspicions.sentence(value.details)}"
+    if value.dimension is Dimension.LATENCY:
         return _latency(value)
     name = {"top1": "top-1", "top5": "top-5"}.get(value.metric, value.metric)
     both = _both(value)
@@ -69,11 +74,12 @@ def _structure(value: Finding) -> str:
 
 def _latency(value: Finding) -> str:
     where = value.metric.removeprefix("latency ")
-    times = f"{value.a:.3g} ms against {value.b:.3g} ms"
+    known = value.a is not None and value.b is not None
+    times = f": {value.a:.3g} ms against {value.b:.3g} ms" if known else ""
     faster = {"a_faster": ", the candidate is faster", "b_faster": ", the candidate is slower"}
     said = faster.get(value.details.get("verdict") or "", "")
     effect = "" if value.effect is None else f", ratio {_ratio(value.effect)}"
-    return f"{where}: {times}{effect}{_limits(value.ci95, value.margin, _ratio)}{said}"
+    return f"{where}{times}{effect}{_limits(value.ci95, value.margin, _ratio)}{said}"
 
 
 def _limits(interval: Interval | None, margin: float | None, write: Callable[[float], str] | None = None) -> str:

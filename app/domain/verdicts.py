@@ -125,39 +125,13 @@ def judge_accuracy(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
     return judged
 
 
-def judge_latency(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
-    """Add ``verdict`` and ``margin`` to every operating point of a measured latency block, and the joint verdict."""
-    points = [_judge_point(point, policy.latency_margin) for point in measured["operating_points"]]
-    return {**measured, "operating_points": points, "verdict": _joint_latency({point["verdict"] for point in points})}
-
-
-def _joint_latency(verdicts: set[str]) -> str:
-    """Join the operating points: one of them outside the margin is enough, two that contradict each other are not."""
-    if verdicts == {"same"}:
-        return "same"
-    faster = verdicts & {"a_faster", "b_faster"}
-    return faster.pop() if len(faster) == 1 else "inconclusive"
-
-
-def _judge_point(point: dict[str, Any], margin: float) -> dict[str, Any]:
-    if point.get("ratio") is None or point.get("ci95") is None or point.get("void"):
-        return {**point, "margin": margin, "verdict": "inconclusive"}
-    low, high = _pair(point["ci95"])
-    # The margin is symmetric in the logarithm, so that exchanging A and B exchanges the verdict and nothing else.
-    where = place((math.log(low), math.log(high)), math.log1p(margin))
-    if where is Place.OUTSIDE:
-        return {**point, "margin": margin, "verdict": "b_faster" if low > 1 else "a_faster"}
-    return {**point, "margin": margin, "verdict": "same" if where is Place.INSIDE else "inconclusive"}
-
-
 def findings(blocks: dict[str, Any], policy: Policy, asked: Iterable[Dimension]) -> list[Finding]:
-    """Return every judged difference of a comparison, whose blocks are already judged, in a fixed order."""
+    """Return the judged differences of architecture and accuracy, whose blocks are already judged, in a fixed order."""
     dimensions = frozenset(asked)
     found: list[Finding] = []
     for dimension, make in (
         (Dimension.ARCHITECTURE, _architecture_findings),
         (Dimension.ACCURACY, _accuracy_findings),
-        (Dimension.LATENCY, _latency_findings),
     ):
         if blocks.get(dimension):
             severity = Severity.CRITICAL if policy.decides(dimension, dimensions) else Severity.ADVISORY
@@ -341,28 +315,6 @@ def _accuracy_findings(block: dict[str, Any], policy: Policy, severity: Severity
                 Place.OUTSIDE if classes["number"] else Place.INSIDE,
                 Severity.ADVISORY,
                 {**classes, "dataset": block.get("dataset")},
-            )
-        )
-    return found
-
-
-def _latency_findings(block: dict[str, Any], policy: Policy, severity: Severity) -> list[Finding]:
-    words = {"same": Place.INSIDE, "a_faster": Place.OUTSIDE, "b_faster": Place.OUTSIDE}
-    found = []
-    for point in block["operating_points"]:
-        ratio, interval = point.get("ratio"), point.get("ci95")
-        found.append(
-            Finding(
-                Dimension.LATENCY,
-                f"latency {point['runtime']} {point['device']} batch {point['batch']} threads {point['threads']}",
-                point["a"].get("median_ms"),
-                point["b"].get("median_ms"),
-                None if ratio is None else ratio - 1,
-                None if interval is None else (interval[0] - 1, interval[1] - 1),
-                policy.latency_margin,
-                words.get(point["verdict"], Place.INCONCLUSIVE),
-                severity,
-                {"control": point.get("control"), "verdict": point["verdict"], "stopped": point.get("stopped")},
             )
         )
     return found

@@ -124,6 +124,11 @@ def _check(criterion: Criterion, answer: Answer, policy: Policy, scope: Scope) -
         return Check(criterion, tier, Judgement.NOT_MEASURED, f"{criterion} was not measured{why}", way)
     found = [finding for finding in answer.findings if deciding(criterion, finding)]
     verdict = Judgement(block_place(block))
+    if verdict is Judgement.INSIDE and block.get("not_measured"):
+        # Inside at some operating points only: the others were asked for as well.
+        left = "; ".join(f"{each['operating_point']} ({each['reason']})" for each in block["not_measured"])
+        said = f"{criterion} was not measured at {left}"
+        return Check(criterion, tier, Judgement.NOT_MEASURED, said, "choose operating points that take both (--point)")
     more = needed.undecided(criterion, block, scope) if verdict is Judgement.INCONCLUSIVE else None
     said = sentences.of_findings(criterion, verdict, found)
     return Check(criterion, tier, verdict, said, more, [_number(finding) for finding in found])

@@ -112,7 +112,7 @@ def to_json(session: Session, audit: Audit) -> dict[str, Any]:
             "dataset": (scope["dataset"] or {}).get("name"),
             "policy": scope["policy"],
             "latency_budget_s": scope["latency_budget_s"],
-            "runtimes": scope["runtimes"],
+            "operating_points": scope.get("operating_points", []),
             "summary": audit.summary,
             "error": error,
             "created_at": audit.created_at.isoformat(),

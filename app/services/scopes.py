@@ -1,4 +1,4 @@
-"""What a request asks of every pair, checked: dimensions, data set, policy, runtimes."""
+"""What a request asks of every pair, checked: dimensions, data set, policy, operating points."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from app.db import datasets
+from app.domain import points
 from app.domain.plan import Scope
 from app.domain.policies import Dimension
 from app.errors import InvalidError
@@ -26,7 +27,7 @@ _MAX_BUDGET_S = 3600.0
 def scope(session: Session, request: dict[str, Any], label_spaces: Collection[str]) -> Scope:
     """Return the scope of a request.
 
-    ``request`` has ``{dimensions?, dataset?, policy?, latency_budget_s?, runtimes?, accuracy_runtime?,
+    ``request`` has ``{dimensions?, dataset?, policy?, latency_budget_s?, operating_points?, accuracy_runtime?,
     accuracy_device?}``. Without ``dimensions`` it is all that can be measured: accuracy only with a data set.
     ``label_spaces`` are those of the listings, as far as known, for the advice on a missing data set. Raises
     InvalidError.
@@ -41,10 +42,21 @@ def scope(session: Session, request: dict[str, Any], label_spaces: Collection[st
         policy=policies.resolve(session, request.get("policy")),
         dataset=dataset,
         latency_budget_s=DEFAULT_BUDGET_S if budget is None else _budget(budget),
-        runtimes=_chosen("runtime", request.get("runtimes") or RUNTIMES, RUNTIMES),
+        operating_points=_points(request.get("operating_points")),
         accuracy_runtime=_chosen("runtime", [request.get("accuracy_runtime") or RUNTIMES[0]], RUNTIMES)[0],
         accuracy_device=_chosen("device", [request.get("accuracy_device") or DEVICES[0]], DEVICES)[0],
     )
+
+
+def _points(asked: Sequence[dict[str, Any]] | None) -> tuple[points.OperatingPoint, ...]:
+    if asked is None:
+        return points.DEFAULT
+    if not asked:
+        raise InvalidError("operating_points is empty; leave it out for the default.", slug="invalid-operating-point")
+    try:
+        return points.read_all(asked)
+    except points.InvalidPointError as error:
+        raise InvalidError(str(error), slug="invalid-operating-point") from error
 
 
 def _budget(value: float) -> float:

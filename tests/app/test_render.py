@@ -39,6 +39,7 @@ def answer():
         "accuracy": None,
         "latency": {
             "verdict": "b_faster",
+            "machine": {},
             "operating_points": [
                 {
                     "runtime": "onnxruntime",
@@ -180,3 +181,35 @@ def test_an_audit_of_models_without_a_common_name_has_no_empty_column(pair):
     assert "recorded:39" in shown
     assert "… and 10 more" in shown
     assert "tells apart" not in _audit(pair, [])
+
+
+def test_latency_names_its_machine_and_why_it_is_undecided(answer):
+    answer["latency"]["machine"] = {"short": "0123456789ab", "line": "AMD EPYC, 2 of 2 cores"}
+    (point,) = answer["latency"]["operating_points"]
+    point |= {"verdict": "inconclusive", "undecided": "time and CPU time disagree"}
+    shown = _text(render.comparison(answer))
+    assert "machine 0123456789ab: AMD EPYC, 2 of 2 cores" in shown
+    assert "onnxruntime, batch 1: inconclusive: time and CPU time disagree" in shown
+
+
+@pytest.mark.parametrize("machines", [["m1"], ["m1", "m2"]])
+def test_an_audit_over_several_machines_says_which_ratio_is_from_which(machines):
+    found, answers = [], {}
+    for name in machines:
+        details = {"control": None, "verdict": "b_faster", "machine": name}
+        found.append(
+            {
+                "comparison_id": name,
+                "architecture": "resnet50",
+                "a_ref": "a:x",
+                "b_ref": "b:x",
+                "metric": "latency torch",
+            }
+            | {"a": 2.0, "b": 1.0, "effect": 1.0, "ci95": None, "details": details}
+        )
+        answers[name] = {"latency": {"machine": {"short": name, "line": f"the machine {name}"}}}
+    value = {"zoos": ["a", "b"], "state": "succeeded"}
+    shown = _text(render.audit(value, {"latency": found}, answers))
+    for name in machines:
+        assert f"machine {name}: the machine {name}" in shown
+        assert shown.count(name) == 2 + (len(machines) > 1)

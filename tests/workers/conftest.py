@@ -1,5 +1,10 @@
+# ruff: noqa: N802 - a stand-in has the names of its library
+
+import os
 import threading
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,3 +101,78 @@ def job(database):
             return session.get_one(Job, job_id)
 
     return read
+
+
+class FakeNvml:
+    """Shaped like ``pynvml``: one board or several, whose answers a test sets and whose faults it plants.
+
+    ``answers`` maps a function's name to what it returns, or to the error that it raises.
+    """
+
+    class NVMLError(Exception):
+        pass
+
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+    NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC = 1, 0
+
+    def __init__(self, uuids=("GPU-aa11", "GPU-bb22")):
+        self.uuids = list(uuids)
+        self.calls = []
+        self.answers = {
+            "nvmlDeviceGetClockInfo": 1500,
+            "nvmlDeviceGetPowerUsage": 250_000,
+            "nvmlDeviceGetTemperature": 60,
+            "nvmlDeviceGetCurrentClocksEventReasons": 0,
+            "nvmlDeviceGetComputeRunningProcesses": [os.getpid()],
+            "nvmlDeviceGetGraphicsRunningProcesses": [],
+            "nvmlDeviceGetTotalEccErrors": 0,
+            "nvmlDeviceGetName": "NVIDIA Fake",
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=80 * 2**30),
+            "nvmlDeviceGetMaxClockInfo": 1980,
+            "nvmlDeviceGetApplicationsClock": 1980,
+            "nvmlDeviceGetEnforcedPowerLimit": 700_000,
+            "nvmlDeviceGetPersistenceMode": 1,
+            "nvmlDeviceGetEccMode": [1, 1],
+            "nvmlDeviceGetMigMode": [0, 0],
+            "nvmlSystemGetDriverVersion": "580.10",
+            "nvmlSystemGetCudaDriverVersion_v2": 13000,
+        }
+        for name in ("NotSupported", "GpuIsLost", "ResetRequired", "NoPermission", "FunctionNotFound", "Timeout"):
+            setattr(self, f"NVMLError_{name}", type(f"NVMLError_{name}", (self.NVMLError,), {}))
+        for name in self.answers:
+            setattr(self, name, partial(self._answer, name))
+
+    def _answer(self, name, *_):
+        self.calls.append(name)
+        value = self.answers[name]
+        if isinstance(value, type) and issubclass(value, Exception):
+            raise value
+        return [SimpleNamespace(pid=pid) for pid in value] if name.endswith("RunningProcesses") else value
+
+    def nvmlShutdown(self):
+        self.calls.append("nvmlShutdown")
+
+    def nvmlDeviceGetCount(self):
+        return len(self.uuids)
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        if index >= len(self.uuids):
+            raise self.NVMLError
+        return self.uuids[index]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        if uuid not in self.uuids and not uuid.startswith("MIG-"):
+            raise self.NVMLError_GpuIsLost
+        return uuid
+
+    def nvmlDeviceGetUUID(self, handle):
+        return handle
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle):
+        return self.uuids[int(handle[-1])]
+
+
+@pytest.fixture
+def nvml():
+    """A driver that answers as a healthy board does; no GPU is needed, and none is measured."""
+    return FakeNvml()

@@ -3,7 +3,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from app.db.tables import Comparison, Job, now
+from app.db.clock import now
+from app.db.tables import Comparison, Job
 from app.domain.ids import new_id
 from app.domain.plan import JobSpec
 from app.domain.states import JobKind

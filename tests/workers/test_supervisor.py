@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.db import datasets, jobs
-from app.db.tables import Artifact, Comparison, Finding, Job, Measurement
+from app.db.tables import Artifact, Comparison, Finding, Job, LatencyRun, Measurement
 from app.domain import plan
 from app.domain.ids import new_id
 from app.domain.plan import JobSpec
@@ -291,9 +291,25 @@ def test_accuracy_and_latency_of_two_models(supervisor, subject, database):
     ledger = row.result["accuracy"]["ledger"]
     assert sum(ledger.values()) == row.result["accuracy"]["items"] > 0
     points = {point["runtime"]: point for point in row.result["latency"]["operating_points"]}
-    assert set(points) == {"onnxruntime", "torch"}
+    assert set(points) == {"onnxruntime", "native"}
     assert all(point["a"]["samples"] > 0 and point["ratio"] > 0 for point in points.values())
+    assert points["native"]["a"]["runtime"] == "torch"
+    assert points["native"]["framework"]["common"] == "onnxruntime"
     assert set(measured.files) == {"samples"}
+    machine = row.result["latency"]["machine"]
+    assert machine["line"]
+    with database.read() as session:
+        runs = session.scalars(select(LatencyRun).order_by(LatencyRun.ref)).all()
+    assert sorted((each.ref, each.point["runtime"]) for each in runs) == [
+        (ref, runtime) for ref in ("planted:tiny@none", "planted:wide@none") for runtime in ("native", "onnxruntime")
+    ]
+    assert {each.fingerprint for each in runs} == {machine["fingerprint"]}
+    assert {each.measurement_id for each in runs} == {measured.id}
+    for each in runs:
+        side = row.result["a" if each.ref == row.a_ref else "b"]
+        assert each.artifact_sha256 == side["artifact"]["sha256"]
+        assert each.median_ms == points[each.point["runtime"]]["a" if each.ref == row.a_ref else "b"]["median_ms"]
+        assert each.software["packages.onnxruntime"]
 
 
 @one_database

@@ -20,6 +20,7 @@ ENVIRONMENT = {
     "KERAS_BACKEND": "torch",
     "PYTHONHASHSEED": "0",
     "CUDA_MODULE_LOADING": "LAZY",
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as NVML counts, so that both mean the same GPU
 }
 """Set before the engine's interpreter starts: pools read these when they are loaded, and once started they stay."""
 

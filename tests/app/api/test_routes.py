@@ -81,7 +81,7 @@ def test_a_comparison_from_request_to_answer(client, database):
     shown = client.get(where).json()
     assert (shown["id"], shown["progress"]) == (reply.json()["id"], {"done": 0, "total": 4, "message": None})
     with database.write() as session:
-        jobs.claim_next(session, worker="w", device="cpu", host="h", lease_s=30)
+        jobs.claim_next(session, worker="w", device="cpu", places={"cpu": "h"}, lease_s=30)
     running = client.get(where).json()
     assert running["state"] == "running"
     assert running["progress"]["message"].startswith("inspect torchvision:resnet50@none")
@@ -180,7 +180,7 @@ def test_the_same_key_makes_one_comparison(client, database):
         ({"dimensions": ["accuracy"]}, "random-weights", "leave accuracy out"),
         ({"dataset": "digit", "dimensions": ["latency"]}, "unknown-dataset", "Did you mean digits"),
         ({"policy": "defalt"}, "unknown-policy", "Did you mean default"),
-        ({"runtimes": ["tensorrt"]}, "unknown-runtime", "choose from"),
+        ({"operating_points": [{"runtime": "tensorrt"}]}, "invalid-operating-point", "choose from"),
         ({"latency_budget_s": -1}, "invalid-budget", "seconds"),
         ({"policy": {"name": "p", "margin": 1}}, "malformed-request", "margin"),
         ({"nonsense": 1}, "malformed-request", "nonsense"),

@@ -108,7 +108,7 @@ def test_an_audit_fails_with_the_catalogs_reason(database, settings):
     with database.write() as session:
         submitted = service.submit(session, settings, {"zoos": ["torchvision", "timm"]})
         for _ in range(2):
-            claim = jobs.claim_next(session, worker="w", device="cpu", host="h", lease_s=30)
+            claim = jobs.claim_next(session, worker="w", device="cpu", places={"cpu": "h"}, lease_s=30)
             jobs.fail(session, claim, FailureClass.SUBJECT, {"message": "it broke."}, max_attempts=1)
         audits.expand(session, submitted.id)
     row, _, _ = read(database, submitted.id)

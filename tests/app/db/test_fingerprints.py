@@ -57,7 +57,7 @@ def expand(database, settings, *, retry=False, key_of=key_of):
         session.execute(update(Job).where(Job.kind == JobKind.CATALOG).values(state=State.SUCCEEDED))
         job_id = session.scalar(select(Job.id).where(Job.kind == JobKind.INDEX, Job.state == State.QUEUED))
     with database.write() as session:
-        claim = jobs.claim(session, job_id, worker="w", host="h", lease_s=60)
+        claim = jobs.claim(session, job_id, worker="w", places={"cpu": "h"}, lease_s=60)
         fingerprints.expand(session, claim, zoo="timm", folder=None, retry=retry, key_of=key_of)
         jobs.succeed(session, claim)
     with database.read() as session:

@@ -11,12 +11,13 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.db import jobs
-from app.db.tables import Job, now
+from app.db.clock import now
+from app.db.tables import Job
 from app.domain.plan import JobSpec
 from app.domain.states import FailureClass, JobKind, State
 
 ROOT = Path(__file__).parents[3]
-WHO = {"worker": "w1", "device": "cpu", "host": "h1", "lease_s": 30.0}
+WHO = {"worker": "w1", "device": "cpu", "places": {"cpu": "h1"}, "lease_s": 30.0}
 
 
 def spec(handle="one", **values):
@@ -151,14 +152,6 @@ def test_transient_failures_come_back_later(database):
         assert jobs.fail(session, claimed, FailureClass.TRANSIENT, {}, max_attempts=2) is State.FAILED
 
 
-def test_exclusive_jobs_run_one_at_a_time_on_a_host(database):
-    add(database, spec("a", kind=JobKind.LATENCY, exclusive=True), spec("b", kind=JobKind.LATENCY, exclusive=True))
-    first = claim(database)
-    assert claim(database) is None
-    other = claim(database, host="h2")
-    assert {first.payload["n"], other.payload["n"]} == {"a", "b"}
-
-
 def test_the_same_active_work_is_one_job(database):
     one = add(database, spec("x", work_key="k"))
     two = add(database, spec("y", work_key="k"))
@@ -196,7 +189,7 @@ database = Database(sys.argv[1])
 sys.stdin.readline()
 while True:
     with database.write() as session:
-        claim = jobs.claim_next(session, worker="w", device="cpu", host=sys.argv[2], lease_s=60)
+        claim = jobs.claim_next(session, worker="w", device="cpu", places={"cpu": sys.argv[2]}, lease_s=60)
     if claim is None:
         break
     print(claim.id, flush=True)

@@ -13,7 +13,7 @@ SPECS = [
 def test_progress_says_what_runs_and_then_why_it_is_tried_again(database):
     with database.write() as session:
         ids = jobs.add(session, SPECS)
-    claim_args = {"worker": "w", "host": "h", "lease_s": 30.0}
+    claim_args = {"worker": "w", "places": {"cpu": "h"}, "lease_s": 30.0}
     with database.write() as session:
         claim = jobs.claim(session, ids["inspect"], **claim_args)
         jobs.heartbeat(session, claim, lease_s=30.0, progress={"done": 1, "total": 3, "message": "exporting"})

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain import plan
-from app.domain.answer import latency_block
+from app.domain import latency, plan
 from app.domain.ids import new_id
+from app.domain.points import DEFAULT, OperatingPoint
 from app.domain.policies import POLICIES, Dimension
 from app.domain.states import FINAL, TRANSITIONS, State
 
@@ -65,6 +66,22 @@ def test_one_listing_a_zoo_is_picked_by_weights_then_default_then_the_shortest_n
     assert plan.pick(candidates, "none") == {}
 
 
+@pytest.mark.parametrize(("devices", "queue"), [(["cpu"], "cpu"), (["cpu", "cuda"], "gpu"), (["cuda"], "gpu")])
+def test_a_session_with_a_gpu_goes_to_the_workers_that_have_one(devices, queue):
+    wanted = tuple(OperatingPoint("torch", device=device) for device in devices)
+    scope = plan.Scope((Dimension.LATENCY,), POLICIES["default"], operating_points=wanted)
+    (job,) = [spec for spec in plan.measurements([subject("x:a"), subject("y:a")], scope, share="s") if spec.exclusive]
+    assert (job.kind, job.device) == ("latency", queue)
+    assert [point["device"] for point in job.payload["points"]] == devices
+    assert plan.Scope.from_json(scope.to_json()) == scope
+
+
+def test_a_scope_stored_before_there_were_operating_points_has_the_default():
+    value = ALL.to_json()
+    del value["operating_points"]
+    assert plan.Scope.from_json(value | {"runtimes": ["torch"]}).operating_points == DEFAULT
+
+
 def test_a_pair_is_cut_out_of_a_latency_session():
     pair = {"a": "x", "b": "y", "ratio": 2.0, "ci95": [1.9, 2.1]}
     first = {
@@ -72,8 +89,9 @@ def test_a_pair_is_cut_out_of_a_latency_session():
         "entries": [{"ref": "x", "median_ms": 2}, {"ref": "y", "median_ms": 1}],
         "pairs": [pair],
     }
-    second = {"runtime": "onnxruntime", "entries": [{"ref": "x", "median_ms": 2}], "pairs": []}
-    block = latency_block({"operating_points": [first, second], "machine": {"cpu": "c"}}, "x", "y")
+    second = {"runtime": "onnxruntime", "device": "cpu", "batch": 1, "threads": 1, "excluded": [], "reason": None}
+    second |= {"entries": [{"ref": "x", "median_ms": 2}], "pairs": []}
+    block = latency.latency_block({"operating_points": [first, second], "machine": {"cpu": "c"}}, "x", "y")
     (point,) = block["operating_points"]
     assert (point["runtime"], point["ratio"], point["a"]["median_ms"], point["b"]["median_ms"]) == ("torch", 2.0, 2, 1)
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from app.domain import latency
 from app.domain.policies import POLICIES, Dimension, InvalidPolicyError, Policy
-from app.domain.verdicts import Finding, Place, Severity, items_needed, judge_accuracy, judge_latency, place
+from app.domain.verdicts import Finding, Place, Severity, items_needed, judge_accuracy, place
 
 SMALL = st.floats(-1, 1)
 DEFAULT = POLICIES["default"]
@@ -76,15 +77,15 @@ def test_accuracy_says_what_would_decide():
     ],
 )
 def test_latency(points, expected):
-    judged = judge_latency({"operating_points": [point(*values) for values in points]}, DEFAULT)
+    judged = latency.judge_latency({"operating_points": [point(*values) for values in points]}, DEFAULT)
     assert judged["verdict"] == expected
 
 
 @given(st.floats(0.01, 100), st.floats(0, 1))
 def test_exchanging_a_and_b_exchanges_the_latency_verdict(ratio, width):
     low, high = ratio * (1 - width / 2) + 1e-9, ratio * (1 + width)
-    one = judge_latency({"operating_points": [point(ratio, low, high)]}, DEFAULT)["verdict"]
-    other = judge_latency({"operating_points": [point(1 / ratio, 1 / high, 1 / low)]}, DEFAULT)["verdict"]
+    one = latency.judge_latency({"operating_points": [point(ratio, low, high)]}, DEFAULT)["verdict"]
+    other = latency.judge_latency({"operating_points": [point(1 / ratio, 1 / high, 1 / low)]}, DEFAULT)["verdict"]
     assert other == {"a_faster": "b_faster", "b_faster": "a_faster"}.get(one, one)
 
 

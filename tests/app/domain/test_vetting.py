@@ -192,13 +192,21 @@ def test_what_would_decide_is_told_the_cheapest_first():
     ("point", "said"),
     [
         ({"void": True}, "a quieter machine"),
-        ({"ci95": None}, "a quieter machine"),
+        ({"ci95": None, "blocks": 1}, "gives no interval; measure longer"),
+        ({"ci95": [0.99, 1.01], "cpu_ci95": [1.5, 1.6]}, "time and CPU time disagree"),
         ({"ratio": 1.05, "ci95": [1.0, 1.1]}, "hours of timing"),
     ],
 )
 def test_latency_that_more_time_does_not_surely_decide(point, said):
     found = vet(POLICIES["drop-in-api"], everything(latency=latency(**{"spread": 1.1} | point)))
     assert said in found.needed[0]
+
+
+def test_a_point_that_was_asked_for_and_not_measured_is_no_pass():
+    left = [{"operating_point": "torch cpu batch 8 threads 1", "reason": "out of memory"}]
+    found = vet(POLICIES["drop-in-api"], everything(latency=latency() | {"not_measured": left}))
+    assert found.verdict is Decision.NOT_ENOUGH_EVIDENCE
+    assert "not measured at torch cpu batch 8 threads 1 (out of memory)" in found.reason
 
 
 def test_a_margin_of_zero_is_never_shown():

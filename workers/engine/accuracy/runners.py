@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
 _INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
-_TRIED = 3
-"""Pictures that a freed batch is tried on: no size that an exported graph is likely to hold as a constant."""
-
-_SAME, _SAME_HALF = 1e-3, 2e-2
-"""Largest difference, relative to the largest score, by which a freed batch may answer otherwise, in float32 and in
-float16: rounding, no more."""
-
 
 @dataclass(frozen=True)
 class Execution:
@@ -144,18 +137,12 @@ class OnnxRuntimeRunner:
         data = batching.freed(self._model)
         if data is None:
             return None
-        tried = np.random.default_rng(0).standard_normal((_TRIED, *contract.input_shape()[1:])).astype(self._type)
-        name = self._input.name
+        shape = contract.input_shape()[1:]
         try:
             session = self._open(data)
-            together = np.asarray(session.run(None, {name: tried})[0])
-            alone = np.concatenate([self._session.run(None, {name: tried[n : n + 1]})[0] for n in range(_TRIED)])
         except Exception:  # noqa: BLE001 - what a rewritten graph fails with does not matter: the original is run
             return None
-        if together.shape != alone.shape or not np.isfinite(alone).all():
-            return None
-        bound = (_SAME_HALF if self._type is np.float16 else _SAME) * float(np.abs(alone).max(initial=0))
-        return session if bool((np.abs(together - alone) <= bound).all()) else None
+        return session if batching.answers_alike(session, self._session, self._input.name, shape, self._type) else None
 
     def run(self, pictures: NDArray[np.float32]) -> NDArray[Any]:
         """Return the model's output for at most ``batch`` pictures, one row each."""

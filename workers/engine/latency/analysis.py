@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from workers.engine.latency import statistics
+from workers.engine.latency.around import Around
 from workers.engine.latency.plan import Scatter
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ class PointBlock:
     """One block's times at one operating point.
 
     ``wall_ns``, ``cpu_ns``, ``switches`` (involuntary), ``wait_ns`` (known when ``waits``) and ``place`` (0 ran first
-    in its round) are ``[round, slot]``; ``steal`` is ticks by round. ``slots`` names each slot's entry; the last one
-    is the control, the second copy of an entry, when ``control`` is true.
+    in its round) are ``[round, slot]``. ``slots`` names each slot's entry; the last one is the control, the second copy
+    of an entry, when ``control`` is true. ``around`` is what happened beside, ``busy_beside`` the cores that worked for
+    others meanwhile.
     """
 
     number: int
@@ -51,18 +53,22 @@ class PointBlock:
     wait_ns: Ints
     waits: bool
     place: Ints
-    steal: Ints
+    around: Around
     first_call_ms: tuple[float, ...]
     load_ms: tuple[float, ...]
     warmup_iterations: int
     warmup_agreed: bool
+    busy_beside: float | None
     _ratios: dict[tuple[int, int], Ratio] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any], *, number: int, attempt: int, threads: int) -> PointBlock:
+    def from_json(
+        cls, value: dict[str, Any], *, number: int, attempt: int, threads: int, busy_beside: float | None = None
+    ) -> PointBlock:
         """Build from ``block.run``'s account of one point."""
+        shape = (len(value["wall_ns"]), len(value["slots"]))
         table = {
-            name: np.asarray(value[name], dtype=np.int64).reshape(len(value["steal"]), len(value["slots"]))
+            name: np.asarray(value[name], dtype=np.int64).reshape(shape)
             for name in ("wall_ns", "cpu_ns", "switches", "wait_ns", "order")
         }
         slots = tuple(value["slots"])
@@ -78,11 +84,12 @@ class PointBlock:
             wait_ns=table["wait_ns"],
             waits=value["waits"] and threads == 1,
             place=table["order"],
-            steal=np.asarray(value["steal"], dtype=np.int64),
+            around=Around.from_json(value["conditions"], shape),
             first_call_ms=tuple(value["first_call_ms"]),
             load_ms=tuple(value["load_ms"]),
             warmup_iterations=value["warmup_iterations"],
             warmup_agreed=value["warmup_agreed"],
+            busy_beside=busy_beside,
         )
 
     def preempted(self) -> Bools:
@@ -95,13 +102,24 @@ class PointBlock:
             return self.wait_ns > LOST_SHARE * self.wall_ns
         return self.switches > 0
 
-    def stolen(self) -> Bools:
-        """Rounds during which the hypervisor ran something else, ``[round, slot]``."""
-        return np.broadcast_to((self.steal > 0)[:, None], self.wall_ns.shape)
+    def causes(self) -> dict[str, Bools]:
+        """Return the recorded causes to discard iterations, ``[round, slot]`` each, the gravest first."""
+        of_rounds = {
+            cause: np.broadcast_to(hit[:, None], self.wall_ns.shape) for cause, hit in self.around.causes().items()
+        }
+        stolen = np.broadcast_to((self.around.steal > 0)[:, None], self.wall_ns.shape)
+        return {**of_rounds, "preempted": self.preempted(), "steal": stolen}
+
+    def usable(self) -> Bools:
+        """Rounds that may stand for the models at all, ``[round]``: what is beside them cannot be taken off."""
+        unusable = np.zeros(len(self.wall_ns), dtype=np.bool_)
+        for hit in self.around.causes().values():
+            unusable |= hit
+        return ~unusable
 
     def disturbed(self) -> Bools:
         """Iterations with any recorded cause to discard them, ``[round, slot]``."""
-        return self.preempted() | self.stolen()
+        return np.logical_or.reduce(list(self.causes().values()))
 
     def times(self, slots: Sequence[int]) -> tuple[Floats, Bools, Basis]:
         """Wall times in ns ``[round, slot]`` of these slots, the rounds to use, and on what basis.
@@ -114,24 +132,34 @@ class PointBlock:
         """
         wall = self.wall_ns[:, list(slots)].astype(np.float64)
         disturbed = np.asarray(self.disturbed()[:, list(slots)].any(axis=1))
-        if statistics.enough_clean(disturbed):
+        usable = self.usable()
+        if statistics.enough_clean(disturbed[usable]):
             return wall, ~disturbed, "undisturbed"
         if self.waits:
-            stolen = self.steal > 0
-            rounds = ~stolen if statistics.enough_clean(stolen) else np.ones_like(stolen)
+            stolen = self.around.steal > 0
+            rounds = usable & ~stolen if statistics.enough_clean(stolen[usable]) else usable
             # A wait between two readings of the clocks belongs to no iteration: no call takes less than its CPU time.
             least = np.minimum(wall, self.cpu_ns[:, list(slots)])
             return np.maximum(wall - self.wait_ns[:, list(slots)], least), rounds, "net of waits"
-        return wall, np.ones_like(disturbed), "all"
+        return wall, usable, "all"
+
+    def cycles(self, slots: Sequence[int], times: Floats) -> Floats | None:
+        """Return times in clock cycles of the device; None where it has no clock that could be read at each call."""
+        clocks = None if self.around.sm_mhz is None else self.around.sm_mhz[:, list(slots)]
+        if clocks is None or not (clocks > 0).all():
+            return None
+        return times * clocks
 
     def ratio(self, a: int, b: int) -> Ratio:
         """Compare slot ``a`` with slot ``b`` in this block; computed once, because every later block asks again."""
         if (a, b) not in self._ratios:
             times, rounds, basis = self.times((a, b))
             used = self.cpu_ns[rounds][:, [a, b]].astype(np.float64)
+            ran = self.cycles((a, b), times)
             self._ratios[a, b] = Ratio(
                 wall=statistics.block_ratio(times[rounds, 0], times[rounds, 1]),
                 cpu=statistics.block_ratio(used[:, 0], used[:, 1]).log_ratio if (used > 0).all() else None,
+                cycles=None if ran is None else statistics.block_ratio(ran[rounds, 0], ran[rounds, 1]).log_ratio,
                 basis=basis,
             )
         return self._ratios[a, b]
@@ -139,21 +167,23 @@ class PointBlock:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Two slots of one block: the log-ratio in wall time and in CPU time, and what times it rests on."""
+    """Two slots of one block: the log-ratio in wall time, CPU time and cycles, and what times it rests on."""
 
     wall: statistics.BlockRatio
     cpu: float | None
+    cycles: float | None
     basis: Basis
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The ratio of two slots over blocks, in wall time and in CPU time, and the blocks' scatter."""
+    """The ratio of two slots over blocks, in wall time, CPU time and a device's cycles, and the blocks' scatter."""
 
     a: int
     b: int
     wall: statistics.Estimate
     cpu: statistics.Estimate | None
+    cycles: statistics.Estimate | None
     scatter: Scatter
     basis: dict[str, int]
     """Blocks by what their ratio rests on."""
@@ -163,11 +193,13 @@ def pair(blocks: Sequence[PointBlock], a: int, b: int) -> Pair:
     """Compare slot ``a`` with slot ``b``; needs at least one block."""
     ratios = [block.ratio(a, b) for block in blocks]
     cpu = [item.cpu for item in ratios if item.cpu is not None]
+    cycles = [item.cycles for item in ratios if item.cycles is not None]
     return Pair(
         a=a,
         b=b,
         wall=statistics.estimate(np.array([item.wall.log_ratio for item in ratios])),
         cpu=statistics.estimate(np.array(cpu)) if cpu else None,
+        cycles=statistics.estimate(np.array(cycles)) if cycles else None,
         scatter=_scatter([item.wall for item in ratios]),
         basis=dict(Counter(item.basis for item in ratios)),
     )
@@ -220,8 +252,8 @@ class PointResult:
 
 
 def analyse(blocks: Sequence[PointBlock]) -> PointResult | None:
-    """Compare every pair of a point's listings; None when nothing ran at it."""
-    blocks = [block for block in blocks if block.slots]
+    """Compare every pair of a point's listings; None when nothing ran at it that could be used."""
+    blocks = [block for block in blocks if block.slots and block.usable().any()]
     if not blocks:
         return None
     control = blocks[0].control
@@ -266,6 +298,8 @@ def pair_json(item: Pair, refs: Sequence[str], margin: float) -> dict[str, Any]:
         "ci95": list(item.wall.ci95) if item.wall.ci95 else None,
         "cpu_ratio": item.cpu.ratio if item.cpu else None,
         "cpu_ci95": list(item.cpu.ci95) if item.cpu and item.cpu.ci95 else None,
+        "cycles_ratio": item.cycles.ratio if item.cycles else None,
+        "cycles_ci95": list(item.cycles.ci95) if item.cycles and item.cycles.ci95 else None,
         "blocks": item.wall.blocks,
         "basis": item.basis,
         "blocks_needed": needed,
@@ -273,12 +307,14 @@ def pair_json(item: Pair, refs: Sequence[str], margin: float) -> dict[str, Any]:
 
 
 def discarded_json(blocks: Sequence[PointBlock]) -> dict[str, int]:
-    """Count iterations with a cause to discard them; ``kept`` are those of blocks that had too few others."""
+    """Count iterations by the gravest cause to discard them; ``kept`` are those of blocks that had too few others."""
     counts = {"preempted": 0, "steal": 0, "kept": 0}
     for block in blocks:
-        preempted, stolen = block.preempted(), block.stolen()
-        counts["preempted"] += int(preempted.sum())
-        counts["steal"] += int((stolen & ~preempted).sum())
+        counted = np.zeros(block.wall_ns.shape, dtype=np.bool_)
+        for cause, hit in block.causes().items():
+            if (hit & ~counted).any():
+                counts[cause] = counts.get(cause, 0) + int((hit & ~counted).sum())
+            counted |= hit
         for slot in range(len(block.slots)):
             _, rounds, basis = block.times([slot])
             counts["kept"] += int(block.disturbed()[rounds, slot].sum()) if basis != "undisturbed" else 0

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workers.engine.latency import clock, order, runners
+from workers.engine.latency import clock, order
+from workers.engine.latency.conditions import Conditions
+from workers.engine.latency.gpu import Gpu
 from workers.engine.latency.plan import Scatter, plan, share
+from workers.engine.latency.seats import Apart, Here, Seat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from workers.engine.latency.points import Entry, OperatingPoint
 
-    Call = Callable[[], Any]
     Send = Callable[[dict[str, Any]], None]
 
 WINDOWS_AGREE = 0.05
@@ -43,7 +45,11 @@ _SHORT_S = 0.05
 
 @dataclass(frozen=True)
 class Task:
-    """What one block shall do. ``points`` share runtime and threads; ``left_s`` is what remains of their budget."""
+    """What one block shall do.
+
+    ``points`` differ in batch and boundary; ``left_s`` is what remains of their budget; ``apart`` gives each copy a
+    process of its own.
+    """
 
     entries: tuple[Entry, ...]
     points: tuple[OperatingPoint, ...]
@@ -53,6 +59,7 @@ class Task:
     done: int
     scatter: Scatter
     margin: float
+    apart: bool
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,7 @@ class _Slot:
     """A loaded copy of an entry."""
 
     entry: int
-    runner: runners.Runner
-    load_ms: float
+    seat: Seat
 
 
 def run(task: Task, send: Send) -> dict[str, Any]:
@@ -72,9 +78,9 @@ def run(task: Task, send: Send) -> dict[str, Any]:
     """
     started = time.perf_counter()
     rng = np.random.default_rng((task.seed, task.number))
+    gpu = None if task.points[0].device == "cpu" else Gpu.first()
     slots, refusals = _load(task, rng, send)
-    steal = clock.Steal()
-    warmed = [_Point(task, index, slots, refusals, steal) for index in range(len(task.points))]
+    warmed = [_Point(task, index, slots, refusals, gpu) for index in range(len(task.points))]
     for point in warmed:
         if point.slots:
             point.warm(rng, send, most_s=WARMUP_SHARE * task.left_s / len(warmed))
@@ -114,8 +120,8 @@ def _load(task: Task, rng: np.random.Generator, send: Send) -> tuple[list[_Slot]
     refusals = {
         (entry, index): refusal
         for entry, slot in slots.items()
-        for index, point in enumerate(task.points)
-        if (refusal := slot.runner.refusal(point.batch))
+        for index in range(len(task.points))
+        if (refusal := slot.seat.refusal(index))
     }
     refused = {entry for entry, _ in refusals}
     twice = next((entry for entry in range(len(task.entries)) if entry not in refused), 0)
@@ -128,29 +134,26 @@ def _load(task: Task, rng: np.random.Generator, send: Send) -> tuple[list[_Slot]
 
 def _load_one(task: Task, entry: int, send: Send) -> _Slot:
     send({"doing": "loading", "entry": entry})
-    start = time.perf_counter()
-    point = task.points[0]
-    runner = runners.load(task.entries[entry], point.runtime, point.threads)
-    return _Slot(entry, runner, (time.perf_counter() - start) * 1e3)
+    sit = Apart if task.apart else Here
+    return _Slot(entry, sit(task.entries[entry], task.points, task.seed))
 
 
 class _Point:
     """One operating point of a block: the calls of those slots that can run at it."""
 
     def __init__(
-        self, task: Task, index: int, slots: list[_Slot], refusals: dict[tuple[int, int], str], steal: clock.Steal
+        self, task: Task, index: int, slots: list[_Slot], refusals: dict[tuple[int, int], str], gpu: Gpu | None
     ) -> None:
         self._task = task
-        self._point = task.points[index]
-        self._steal = steal
-        self._clock = clock.Clock(self._point.threads)
+        self._index = index
+        self._gpu = gpu
         self._refused = {entry: reason for (entry, at), reason in refusals.items() if at == index}
         self.slots = [slot for slot in slots if slot.entry not in self._refused]
-        self._calls: list[Call] = []
         self._first_ms: list[float] = []
         self._warmup = 0
         self._agreed = False
         self._rows: list[dict[str, Any]] = []
+        self._conditions: Conditions | None = None
         self.round_s = 0.0
 
     def warm(self, rng: np.random.Generator, send: Send, *, most_s: float) -> None:
@@ -162,17 +165,15 @@ class _Point:
         started = time.perf_counter()
         for slot in self.slots:
             send({"doing": "running", "entry": slot.entry})
-            call = slot.runner.call(self._point.batch, self._task.seed)
-            self._first_ms.append(self._clock.timed(call).wall_ns / 1e6)
-            self._calls.append(call)
-        times: list[list[int]] = [[] for _ in self._calls]
+            self._first_ms.append(slot.seat.first(self._index).wall_ns / 1e6)
+        times: list[list[int]] = [[] for _ in self.slots]
         walls: list[int] = []
         steady: set[int] = set()
         window = SHORT_WINDOW if max(self._first_ms) > LONG_CALL_S * 1e3 else WINDOW
-        for turn in order.rounds(len(self._calls), rng):
+        for turn in order.rounds(len(self.slots), rng):
             for at in turn:
                 send({"entry": self.slots[at].entry})
-                tick = self._clock.timed(self._calls[at])
+                tick = self.slots[at].seat.timed(self._index)
                 walls.append(tick.wall_ns)
                 times[at].append(tick.wall_ns - tick.wait_ns)
             self._warmup += 1
@@ -186,19 +187,23 @@ class _Point:
 
     def rotate(self, count: int, rng: np.random.Generator, send: Send, *, until: float) -> None:
         """Measure ``count`` rounds, or as many as end before ``until`` (perf_counter, s); at least one."""
-        turns: Iterator[list[int]] = order.rounds(len(self._calls), rng)
+        turns: Iterator[list[int]] = order.rounds(len(self.slots), rng)
         send({"doing": "measuring", "entry": None})
         if self.round_s < _SHORT_S:
             # The pause since the last call has cooled the caches, and short calls notice.
-            for call in self._calls:
-                call()
+            for slot in self.slots:
+                slot.seat.timed(self._index)
+        conditions = self._conditions = Conditions(len(self.slots), self._gpu, round_s=self.round_s)
         beat = time.perf_counter()
         for _ in range(count):
             turn = next(turns)
-            before = self._steal.ticks()
-            ticks = [self._clock.timed(self._calls[slot]) for slot in turn]
-            row = {"order": turn, "steal": self._steal.ticks() - before, "ticks": ticks}
-            self._rows.append(row)
+            ticks = []
+            conditions.begin()
+            for at in turn:
+                ticks.append(self.slots[at].seat.timed(self._index))
+                conditions.called(at)
+            conditions.end()
+            self._rows.append({"order": turn, "ticks": ticks})
             now = time.perf_counter()
             if now + self.round_s > until:
                 break
@@ -217,11 +222,11 @@ class _Point:
                 columns[name].append([getattr(row["ticks"][at], name) for at in place])
         return columns | {
             "slots": [slot.entry for slot in self.slots],
-            "waits": self._clock.measures_waits(),
-            "steal": [row["steal"] for row in self._rows],
+            "waits": all(slot.seat.measures_waits(self._index) for slot in self.slots),
+            "conditions": self._conditions.columns() if self._conditions else {},
             "refused": {str(entry): reason for entry, reason in self._refused.items()},
             "first_call_ms": self._first_ms,
-            "load_ms": [slot.load_ms for slot in self.slots],
+            "load_ms": [slot.seat.load_ms for slot in self.slots],
             "warmup_iterations": self._warmup,
             "warmup_agreed": self._agreed,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Tick(NamedTuple):
     """One timed call.
 
-    Wall time and CPU time of all threads in ns; involuntary context switches; and the ns in which the calling thread
-    was ready to run but another one had its core.
+    Wall time (of the device alone, for a ``DeviceCall``) and CPU time of all threads in ns; involuntary context
+    switches; and the ns in which the calling thread was ready to run but another one had its core.
     """
 
     wall_ns: int
@@ -24,10 +24,24 @@ class Tick(NamedTuple):
     wait_ns: int
 
 
-class Clock:
-    """Times calls that use ``threads`` threads; to be made in the process and thread that calls."""
+class DeviceCall(Protocol):
+    """A call whose device keeps the time."""
 
-    def __init__(self, threads: int) -> None:
+    def __call__(self) -> Any:
+        """Run, and wait until the device has finished."""
+
+    def device_ns(self) -> int:
+        """Return the ns that the device took for the last call."""
+
+
+class Clock:
+    """Times calls that use ``threads`` threads; to be made in the process and thread that calls.
+
+    ``on_device``: the calls are ``DeviceCall``; what the thread waited for is then no part of their time.
+    """
+
+    def __init__(self, threads: int, *, on_device: bool = False) -> None:
+        self._on_device = on_device
         # With one thread only the calling thread matters; a runtime's idle helpers are not to be counted.
         self._scope = resource.RUSAGE_THREAD if threads == 1 else resource.RUSAGE_SELF
         self._schedstat = _open("/proc/thread-self/schedstat")
@@ -43,11 +57,16 @@ class Clock:
         wait = self._waited() - wait
         cpu = time.process_time_ns() - cpu
         switches = resource.getrusage(self._scope).ru_nivcsw - switches
+        if self._on_device:
+            wall = cast("DeviceCall", call).device_ns()
         return Tick(wall, cpu, switches, wait)
 
     def measures_waits(self) -> bool:
-        """Whether the kernel says how long a thread waited for a core (it is built with CONFIG_SCHED_INFO)."""
-        return self._schedstat is not None
+        """Whether the kernel says how long a thread waited for a core (it is built with CONFIG_SCHED_INFO).
+
+        A device's own time holds none of that waiting.
+        """
+        return self._schedstat is not None and not self._on_device
 
     def _waited(self) -> int:
         """Return the ns this thread has spent ready but not running; see the kernel's sched-stats documentation."""

@@ -1,7 +1,7 @@
-"""A group: the operating points of one runtime and thread count, measured together in the same blocks.
+"""A group: the operating points that share loaded models, measured together in the same blocks.
 
-Loading is paid once for all batches of a group. Runtimes and thread counts get processes of their own, because the
-thread pools of one would stay alive, and sometimes spin, beside the other.
+Loading is paid once for all batches and boundaries of a group. Runtimes, thread counts and all else get processes of
+their own, because the thread pools of one would stay alive, and sometimes spin, beside the other.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from workers.engine.latency import analysis, block, process
+from workers.engine.latency import analysis, block, machine, process
 from workers.engine.latency.plan import Plan, Scatter
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Group:
     """The state of one group while its session runs.
 
     ``plan`` was made in the last block that ran, ``pilot`` in the first one: blocks still to run, that one included.
+    ``apart`` says why each copy has a process of its own; None where all share one.
     """
 
     entries: list[Entry]
@@ -40,8 +41,11 @@ class Group:
     failures: list[dict[str, Any]] = field(default_factory=list)
     excluded: list[dict[str, str]] = field(default_factory=list)
     refused: dict[int, list[dict[str, str]]] = field(default_factory=dict)
+    alone: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each listing showed alone, by reference (``alone.survey``)."""
     stopped: str | None = None
     reason: str | None = None
+    apart: str | None = None
     plan: Plan | None = None
     pilot: Plan | None = None
     _started: int = 0
@@ -72,25 +76,29 @@ class Group:
             done=len(self.blocks),
             scatter=self.scatter(),
             margin=self.margin,
+            apart=self.apart is not None,
         )
         most_s = _GRACE_FACTOR * (max(self._longest_s, left_s) if self.blocks else budget_s + stall_s) + _GRACE_S
         limits = process.Limits(stall_s, most_s, memory_bytes)
+        busy = machine.Busy()
         outcome = process.run_forked(lambda send: block.run(task, send), limits)
         self._started += 1
         self.spent_s += outcome.seconds
         if outcome.result is None:
             self._failed(outcome)
         else:
-            self._finished(outcome, outcome.result)
+            self._finished(outcome, outcome.result, busy.beside(outcome.cpu_s))
 
-    def _finished(self, outcome: process.Outcome, result: dict[str, Any]) -> None:
+    def _finished(self, outcome: process.Outcome, result: dict[str, Any], busy_beside: float | None) -> None:
         number = self._started - 1
         self._row = 0
         self.plan = Plan(**result["plan"])
         self.pilot = self.pilot or self.plan
         self.blocks.append(
             [
-                analysis.PointBlock.from_json(value, number=number, attempt=self.attempt, threads=point.threads)
+                analysis.PointBlock.from_json(
+                    value, number=number, attempt=self.attempt, threads=point.threads, busy_beside=busy_beside
+                )
                 for value, point in zip(result["points"], self.points, strict=True)
             ]
         )
@@ -104,20 +112,23 @@ class Group:
         self._cheapest_s = result["start_s"] + rounds
         self._longest_s = max(self._longest_s, outcome.seconds)
         settled = [item.settled(self.margin) for item in self.results() if item is not None]
-        if not settled:
+        if not any(item.slots for item in self.blocks[-1]):
             self.stop("failed", "no listing can run at these operating points")
-        elif all(settled):
+        elif settled and all(settled):
             self.stop("decided" if set(settled) == {"decided"} else "precise")
 
     def _failed(self, outcome: process.Outcome) -> None:
-        """Leave out the listing that broke a first block; otherwise note the failure and go on with what stands."""
+        """Note a failure; go on with each copy in a process of its own, or without the listing that broke there too."""
         entry = outcome.stage.get("entry")
         doing = outcome.stage.get("doing", "starting")
         ref = None if entry is None else self.entries[entry].ref
         reason = f"{ref or 'a block'} broke while {doing}: {outcome.reason}"
         self.failures.append({"block": self._started - 1, "ref": ref, "reason": reason})
         self._row += 1
-        if entry is not None and ref is not None and not self.blocks and not self.voided:
+        if not self.blocks and not self.voided and self.apart is None:
+            # Every listing has run alone: what breaks now may be what they do to each other.
+            self.apart = reason
+        elif entry is not None and ref is not None and not self.blocks and not self.voided:
             self.excluded.append({"ref": ref, "reason": reason})
             least = min(2, len(self.entries))
             del self.entries[entry]

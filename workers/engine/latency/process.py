@@ -31,12 +31,16 @@ _MIB = 2**20
 
 @dataclass
 class Outcome:
-    """What became of a block: its ``result``, or the ``reason`` there is none; ``stage`` is the last one it named."""
+    """What became of a block: its ``result``, or the ``reason`` there is none; ``stage`` is the last one it named.
+
+    ``seconds`` of wall time, ``cpu_s`` of CPU time.
+    """
 
     seconds: float
     result: Message | None = None
     reason: str | None = None
     stage: Message = field(default_factory=dict)
+    cpu_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,11 @@ def run_forked(body: Callable[[Callable[[Message], None]], Message], limits: Lim
             # What stalled, or what nobody listens to any more, must not run on beside the next block.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        status = os.waitpid(pid, 0)[1]
+        _, status, usage = os.wait4(pid, 0)
     outcome.seconds = time.monotonic() - started
+    outcome.cpu_s = usage.ru_utime + usage.ru_stime
     if outcome.result is None and outcome.reason is None:
-        outcome.reason = _death(status)
+        outcome.reason = death(status)
     return outcome
 
 
@@ -95,7 +100,7 @@ def _child(body: Callable[[Callable[[Message], None]], Message], writing: int) -
 
     code = 1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         with contextlib.suppress(OSError):
             # Where memory runs out, the system shall end this block, not the session with the blocks before.
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
@@ -138,7 +143,7 @@ class _Guard:
         if now - self._heard >= self._limits.stall_s:
             return f"it gave no sign of life for {self._limits.stall_s:.3g} s"
         most = self._limits.memory_bytes
-        if most is not None and (used := _resident(self._pid) + _resident(os.getpid())) > most:
+        if most is not None and (used := _resident_with_children(self._pid) + _resident(os.getpid())) > most:
             return f"it took {used // _MIB} MiB of memory where {most // _MIB} MiB are allowed"
         return None
 
@@ -147,6 +152,15 @@ class _Guard:
         now = time.monotonic()
         left = min(self._heard + self._limits.stall_s, self._started + self._limits.wall_s) - now
         return max(0.0, min(left, math.inf if self._limits.memory_bytes is None else _LOOK_AT_MEMORY_EVERY_S))
+
+
+def _resident_with_children(pid: int) -> int:
+    """Return the resident bytes of a process and of those that it has forked."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except OSError:
+        children = []
+    return _resident(pid) + sum(_resident(int(child)) for child in children)
 
 
 def _resident(pid: int) -> int:
@@ -181,7 +195,12 @@ def _listen(reading: int, outcome: Outcome, guard: _Guard) -> bool:
                 outcome.stage |= message
 
 
-def _death(status: int) -> str:
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def death(status: int) -> str:
     """Say how a process with this wait status ended."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)

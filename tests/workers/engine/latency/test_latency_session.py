@@ -54,7 +54,9 @@ def test_a_listing_and_a_longer_one_and_itself(chain: Chain, tmp_path: Path) -> 
     assert point["stopped"] in {"decided", "precise", "budget"}
     assert point["blocks"] >= 3
     assert point["warmup_iterations"] >= 2
-    assert point["boundary"] == "host to host"
+    assert point["boundary"] == "host"
+    assert 0 <= point["busy_beside"] <= (os.cpu_count() or 1)
+    assert point["device_conditions"] is None
     for entry in point["entries"]:
         assert 0 < entry["median_ms"] < 100
         assert entry["load_ms"] > 0
@@ -69,12 +71,14 @@ def _check_samples(session: Session, point: dict[str, Any], path: Path) -> None:
     assert list(columns["refs"]) == ["a", "b", "c"]
     mine = (columns["attempt"] == columns["attempt"].max()) & (columns["entry"] == 0) & (columns["control"] == 0)
     assert len(np.unique(columns["block"][mine])) == point["blocks"]
-    used = mine & ~columns["preempted"] & ~columns["stolen"]
+    used = mine & ~columns["preempted"] & ~columns["stolen"] & ~columns["useless"]
     if point["entries"][0]["samples"] == used.sum():
         assert np.median(columns["wall_ns"][used]) / 1e6 == pytest.approx(point["entries"][0]["median_ms"])
     places = [np.mean(columns["order"][columns["slot"] == slot]) for slot in range(4)]
     assert np.allclose(places, 1.5, atol=0.25)  # each copy stands equally often at each place
     assert (columns["wall_ns"] > 0).all()
+    assert (columns["suspended_ns"] == 0).all()
+    assert (columns["sm_mhz"] == -1).all()
 
 
 def test_several_batches_share_a_block_and_a_fixed_batch_is_left_out_of_the_others(chain: Chain) -> None:
@@ -162,15 +166,15 @@ def test_a_block_that_breaks_later_is_recorded_and_the_others_are_kept(
     loads = tmp_path / "loads"  # a file, because each block loads in a process of its own
     loads.touch()
 
-    def break_the_fourth_time(entry: Entry, runtime: str, threads: int) -> Any:
+    def break_the_fifth_time(entry: Entry, point: OperatingPoint) -> Any:
         if entry.ref == "b":
-            if loads.stat().st_size >= 3:
+            if loads.stat().st_size >= 4:  # alone and in three blocks
                 aborting()
             with loads.open("a") as file:
                 file.write("b")
-        return load(entry, runtime, threads)
+        return load(entry, point)
 
-    monkeypatch.setattr(runners, "load", break_the_fourth_time)
+    monkeypatch.setattr(runners, "load", break_the_fifth_time)
     entries = [onnx_entry("a", chain(40)), onnx_entry("b", chain(40))]
     (point,) = run(entries, budget_s=120.0, margin=0.0001).to_json()["operating_points"]
     assert point["stopped"] == "failed"
@@ -194,8 +198,9 @@ def test_a_runtime_that_too_few_listings_have_is_named_not_measured(chain: Chain
     ("points", "settings"),
     [
         ([], {}),
-        ([OperatingPoint("tensorrt")], {}),  # type: ignore[arg-type]
-        ([OperatingPoint("torch", device="cuda")], {}),
+        ([OperatingPoint("tensorrt")], {}),
+        ([OperatingPoint("torch", device="tpu")], {}),
+        ([OperatingPoint("torch", boundary="everything")], {}),
         ([OperatingPoint("torch", batch=0)], {}),
         ([POINT], {"budget_s": 0.0}),
         ([POINT], {"budget_s": -1.0}),
@@ -233,6 +238,7 @@ def built():
 
 entries = [Entry("torch:a", None, native, (1, 3, 32, 32)), Entry("keras:a", None, built, (1, 32, 32, 3))]
 points = [OperatingPoint("torch"), OperatingPoint("torch", batch=4), OperatingPoint("torch", threads=2)]
+points += [OperatingPoint("torch", precision="bfloat16")]
 session = measure(entries, points, budget_s=5.0, margin=0.5, seed=0, progress=lambda *_: None, stall_s=20.0)
 print(json.dumps(session.to_json()))
 """
@@ -241,10 +247,12 @@ print(json.dumps(session.to_json()))
 def test_torch_and_keras_run_in_processes_forked_after_their_import() -> None:
     done = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    points = json.loads(done.stdout)["operating_points"]
+    *points, half = json.loads(done.stdout)["operating_points"]
+    assert "keras:a is a Keras model, whose precision and layout are fixed" in half["reason"]
     assert [(point["batch"], point["threads"]) for point in points] == [(1, 1), (4, 1), (1, 2)]
     for point in points:
         assert [entry["ref"] for entry in point["entries"]] == ["torch:a", "keras:a"]
+        assert [entry["framework"] for entry in point["entries"]] == ["torch", "keras"]
         assert point["failures"] == []
         assert point["pairs"][0]["ratio"] > 0
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from app.domain.latency import judge_latency
 from app.domain.policies import Policy
-from app.domain.verdicts import judge_latency
 from workers.engine.latency import analysis, block, process
 from workers.engine.latency.group import Group
 from workers.engine.latency.plan import plan
@@ -64,7 +64,7 @@ class Machine:
             "wait_ns": zeros,
             "switches": zeros,
             "order": zeros,
-            "steal": [0] * chosen.rounds,
+            "conditions": {"steal": [0] * chosen.rounds, "suspended_ns": [0] * chosen.rounds},
             "waits": True,
             "refused": {},
             "first_call_ms": [1.0] * len(SLOTS),
@@ -98,7 +98,7 @@ def session(machine: Machine, monkeypatch: pytest.MonkeyPatch, *, margin: float,
 
     def run_forked(body: Any, _limits: process.Limits) -> process.Outcome:
         result = body(None)
-        rounds = len(result["points"][0]["steal"])
+        rounds = len(result["points"][0]["wall_ns"])
         return process.Outcome(START_S + rounds * CALL_S * len(SLOTS), result)
 
     monkeypatch.setattr(process, "run_forked", run_forked)
@@ -116,6 +116,8 @@ def session(machine: Machine, monkeypatch: pytest.MonkeyPatch, *, margin: float,
     (result,) = group.results()
     assert result is not None
     point = analysis.pair_json(result.pairs[0], ["a", "b"], margin) | {
+        "device": "cpu",
+        "threads": 1,
         "void": result.void(margin),
         "seconds": group.spent_s,
         "stopped": group.stopped,
