@@ -73,7 +73,7 @@ def _structure(value: Finding) -> str:
 
 
 def _latency(value: Finding) -> str:
-    where = value.metric.removeprefix("latency ")
+    where = value.metric.removeprefix("latency ").replace("framework ", "the framework alone at ")
     known = value.a is not None and value.b is not None
     times = f": {value.a:.3g} ms against {value.b:.3g} ms" if known else ""
     faster = {"a_faster": ", the candidate is faster", "b_faster": ", the candidate is slower"}
