@@ -61,8 +61,9 @@ def vet(
     arguments.check_folder(markdown)
     request: dict[str, Any] = {"policy": arguments.policy(policy)}
     if comparison is not None:
-        if candidate or against:
-            raise typer.BadParameter("--comparison stands instead of a candidate and --against; leave these out.")
+        measuring = (candidate, against, dimension, dataset, point, accuracy_runtime, accuracy_device)
+        if any((*measuring, contract_candidate, contract_reference)):
+            raise typer.BadParameter("a stored --comparison is not measured again; give it with --policy alone.")
         request["comparison_id"] = str(comparison)
     else:
         if not candidate or not against:

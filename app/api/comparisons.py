@@ -130,7 +130,7 @@ class Judged(BaseModel):
     architecture: dict[str, Any] | None
     accuracy: dict[str, Any] | None
     latency: dict[str, Any] | None
-    interface: dict[str, Any]
+    interface: dict[str, Any] | None
     contract: dict[str, Any] | None
     weights: dict[str, Any]
     features: dict[str, Any]

@@ -1,12 +1,12 @@
 """``/v1/policies``."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 from pydantic import ConfigDict
 
-from app.api.dependencies import Cursor, Limit, Reading, Writing
+from app.api.dependencies import TEXT, Cursor, Limit, Reading, Writing
 from app.api.models import PageOf, PolicyModel, PolicyRequest
 from app.api.problems import responses
 from app.services import policies
@@ -67,6 +67,6 @@ def add(body: NewPolicy, session: Writing, *, response: Response) -> dict[str, A
 
 
 @router.get("/{name}", response_model=PolicyWithVersions, responses=responses(404, 422))
-def show(name: str, session: Reading) -> dict[str, Any]:
+def show(name: Annotated[str, Path(pattern=TEXT)], session: Reading) -> dict[str, Any]:
     """Look at a policy and its versions."""
     return policies.show(session, name)

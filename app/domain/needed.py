@@ -11,15 +11,11 @@ from app.domain.verdicts import Place, place
 if TYPE_CHECKING:
     from app.domain.plan import Scope
 
-COST = (
-    Criterion.ARCHITECTURE,
-    Criterion.INTERFACE,
-    Criterion.LATENCY,
-    Criterion.ACCURACY,
-    Criterion.WEIGHTS,
-    Criterion.FEATURES,
-)
-"""Criteria by what measuring them costs, the cheapest first: a graph, minutes, a data set, what is not built yet."""
+UNDECIDABLE = (Criterion.WEIGHTS, Criterion.FEATURES)
+"""Criteria that no measurement decides yet."""
+
+COST = (Criterion.ARCHITECTURE, Criterion.INTERFACE, Criterion.LATENCY, Criterion.ACCURACY, *UNDECIDABLE)
+"""Criteria by what measuring them costs, the cheapest first: a graph, minutes, a data set."""
 
 NO_DATASET = "no-dataset"
 RANDOM_WEIGHTS = "random-weights"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -149,7 +150,7 @@ def _mistakes(value: dict[Any, Any]) -> Iterator[Mistake]:
 
 def _margin_mistakes(field: str, margin: object) -> Iterator[Mistake]:
     if isinstance(margin, bool) or not isinstance(margin, int | float):
-        yield Mistake(field, f"{field} is {margin!r}; a margin is a number: 0.005 for 0.5 %.")
+        yield Mistake(field, f"{field} is {reprlib.repr(margin)}; a margin is a number: 0.005 for 0.5 %.")
     elif not 0 <= margin < 1:
         yield Mistake(field, f"{field} is {margin!r}; a margin is a fraction from 0 to below 1: 0.005 for 0.5 %.")
 
@@ -158,12 +159,12 @@ def _tier_mistakes(field: str, tier: object) -> Iterator[Mistake]:
     if tier is None:
         return
     if not isinstance(tier, list):
-        yield Mistake(field, f"{field} is {tier!r}; it is a list of {', '.join(Criterion)}.")
+        yield Mistake(field, f"{field} is {reprlib.repr(tier)}; it is a list of {', '.join(Criterion)}.")
         return
     for each in tier:
         if each not in list(Criterion):
             hint = near(str(each), list(Criterion)) or f"; choose from {', '.join(Criterion)}."
-            yield Mistake(field, f"{field} names {each!r}, which is no criterion{hint}")
+            yield Mistake(field, f"{field} names {reprlib.repr(each)}, which is no criterion{hint}")
 
 
 def near(word: str, known: Collection[str]) -> str:

@@ -102,9 +102,10 @@ def _asked(answer: Answer, scope: Scope) -> frozenset[Dimension]:
     return frozenset({*scope.dimensions, *map(Dimension, answer.result["errors"])})
 
 
-def _cost(check: Check) -> tuple[int, int]:
-    """Order what is open by what deciding it costs, the cheapest first."""
-    return (check.verdict is Judgement.INCONCLUSIVE, needed.COST.index(check.criterion))
+def _cost(check: Check) -> tuple[bool, bool, int]:
+    """Order what is open by what deciding it costs: the cheapest first, what nothing decides last."""
+    undecidable = check.criterion in needed.UNDECIDABLE
+    return (undecidable, check.verdict is Judgement.INCONCLUSIVE, needed.COST.index(check.criterion))
 
 
 def _check(criterion: Criterion, answer: Answer, policy: Policy, scope: Scope) -> Check:
@@ -112,7 +113,7 @@ def _check(criterion: Criterion, answer: Answer, policy: Policy, scope: Scope) -
     block = answer.result[criterion]
     if criterion is Criterion.INTERFACE:
         return _interface(answer, policy, tier)
-    if criterion in {Criterion.WEIGHTS, Criterion.FEATURES}:
+    if criterion in needed.UNDECIDABLE:
         same = block_place(block) is Place.INSIDE
         verdict = Judgement.INSIDE if same else Judgement.NOT_MEASURED
         said = f"{criterion}: {block['reason']}"
@@ -135,7 +136,7 @@ def _check(criterion: Criterion, answer: Answer, policy: Policy, scope: Scope) -
 
 
 def _interface(answer: Answer, policy: Policy, tier: Severity) -> Check:
-    differences = answer.result[Criterion.INTERFACE]["differences"]
+    differences = (answer.result[Criterion.INTERFACE] or {}).get("differences", [])
     if not _loaded(answer):
         # It decides of itself only where there is one; a policy that names it wants to know.
         named = Criterion.INTERFACE in (policy.critical or ())

@@ -99,6 +99,7 @@ def test_policies_are_stored_in_versions(client):
 def test_a_policy_with_a_mistake_is_refused(client, changed, slug, said):
     assert said in problem(client.post("/v1/policies", json=OURS | changed), 422, slug)
     problem(client.get("/v1/policies/our policy"), 404, "unknown-policy")
+    problem(client.get("/v1/policies/%00"), 422, "malformed-request")
 
 
 def test_an_answer_names_policy_and_version(client):

@@ -8,9 +8,10 @@ from pathlib import Path
 from alembic import command
 from sqlalchemy import inspect, select, text
 
-from app.db import migrate
+from app.db import migrate, policies
 from app.db.session import Database
 from app.db.tables import Base, Dataset
+from app.domain.policies import POLICIES
 
 ROOT = Path(__file__).parents[3]
 UPGRADE = "import sys; from app.db import migrate, session; migrate.upgrade(session.Database(sys.argv[1]))"
@@ -51,6 +52,17 @@ def test_a_data_set_from_before_options_has_none(database):
     with database.read() as session:
         found = session.scalars(select(Dataset).order_by(Dataset.name))
         assert [(row.name, row.options) for row in found] == [("digits", {}), ("old", {})]
+
+
+def test_without_policies_what_ships_comes_back(database):
+    config = migrate._config()
+    with migrate.locked(database) as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0005")
+    assert not {"policies", "vettings"} & set(inspect(database.engine).get_table_names())
+    migrate.upgrade(database)
+    with database.read() as session:
+        assert policies.names(session) == sorted(POLICIES)
 
 
 def test_processes_that_migrate_at_once_do_it_once(tmp_path):

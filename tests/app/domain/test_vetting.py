@@ -184,6 +184,9 @@ def test_what_would_decide_is_told_the_cheapest_first():
         "a data set of about 34,280 items (this one has 896)",
     ]
     assert found.needed[0] in found.reason
+    hopeless = Policy("p", critical=frozenset({Criterion.WEIGHTS, Criterion.ACCURACY}))
+    last = vet(hopeless, everything(accuracy=accuracy(0.0, 0.02)), b=side("y:b", sha256="b")).needed
+    assert [line.split(" ")[0] for line in last] == ["a", "nothing"]
     unmeasured = vet(api, {"accuracy": accuracy()}, asked=(Dimension.ACCURACY,))
     assert unmeasured.needed == ["measure latency (--dimension latency)"]
 
