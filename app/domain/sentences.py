@@ -68,7 +68,7 @@ def _structure(value: Finding) -> str:
         return "identical graphs" if value.details["verdict"] == "identical" else "the same function"
     number = value.details["severities"]["structural"]
     if not number:
-        return "no structural difference, but run with the same weights they compute otherwise"
+        return "no structural difference, and not proven to compute the same"
     return f"{number} structural difference{'' if number == 1 else 's'} (exact, margin 0)"
 
 
