@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from app import policy_files
 from app.diagram import ENDINGS
 from app.domain import points as operating_points
 from app.domain.policies import Dimension
@@ -41,17 +42,17 @@ def points(texts: Sequence[str] | None) -> list[dict[str, Any]] | None:
 
 
 def policy(name: str) -> str | dict[str, Any]:
-    """Return a policy's name, or the policy in a JSON file."""
+    """Return a policy's name, or the policy in a YAML or JSON file."""
     path = Path(name)
-    if path.suffix != ".json" and not path.is_file():
-        return name
+    return policy_file(path) if path.suffix.lower() in policy_files.SUFFIXES or path.is_file() else name
+
+
+def policy_file(path: Path) -> dict[str, Any]:
+    """Return the policy in a YAML or JSON file."""
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"{name} cannot be read as a JSON policy: {error}") from error
-    if not isinstance(value, dict):
-        raise typer.BadParameter(f"{name} holds no JSON object; a policy is an object with a name and margins.")
-    return value
+        return policy_files.load(path)
+    except policy_files.PolicyFileError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def seconds(text: str) -> float:
@@ -65,6 +66,20 @@ def seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise typer.BadParameter(f"{text!r} is no time to spend; write a positive one, e.g. 60s.")
     return value
+
+
+def check_folder(path: Path | None) -> None:
+    """Refuse, before any work, a file to be written that lies in no folder; None is no file."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"the folder of {path} does not exist; make it first.")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that was asked for."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {error}.") from error
 
 
 def check_diagram(path: Path | None, dimensions: Sequence[Dimension] | None) -> None:

@@ -6,17 +6,25 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from app import arguments, cli_drift
+from app import arguments, cli_drift, cli_vetting
+from app.cli_shared import (
+    AccuracyDevice,
+    AccuracyRuntime,
+    AsJson,
+    Budget,
+    ContractFile,
+    DatasetName,
+    Dimensions,
+    Points,
+    PolicyName,
+    opened,
+)
 from app.domain.datasets import FORMATS
-from app.domain.policies import Dimension
 from app.output import USAGE, fail, print_json, show
-
-if TYPE_CHECKING:
-    from app.inprocess import InProcess
 
 cli = typer.Typer(
     name="zooaudit",
@@ -30,37 +38,16 @@ datasets = typer.Typer(help="Add and list data sets.", no_args_is_help=True, ric
 cli.add_typer(datasets, name="datasets")
 predictions = typer.Typer(help="Import and list predictions.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(predictions, name="predictions")
+cli.add_typer(cli_vetting.policies, name="policies")
+cli.command()(cli_vetting.vet)
 
 _PREDICTION = ("model", "dataset", "recorded", "items", "top1", "top5")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Dimensions = Annotated[
-    list[Dimension] | None,
-    typer.Option("--dimension", help="What to compare; repeat for several. Default: all that can be measured."),
-]
-DatasetName = Annotated[str | None, typer.Option("--dataset", help="Data set for accuracy (`zooaudit datasets list`).")]
-PolicyName = Annotated[str, typer.Option("--policy", help="Name of a policy, or a JSON file with one.")]
-ContractFile = Annotated[
-    Path | None,
-    typer.Option(help="TOML or .json file with the fields of this side's input contract to override, for accuracy."),
-]
-Budget = Annotated[
-    str, typer.Option("--budget", help="Time to spend on latency, for each group of models: 60s, 2m.", metavar="TIME")
-]
-Points = Annotated[
-    list[str] | None,
-    typer.Option("--point", help="Where latency is measured (docs/latency.md); repeatable.", metavar="KEY=VALUE,…"),
-]
-AccuracyRuntime = Annotated[
-    str | None, typer.Option(help="Runtime that answers the data set: onnxruntime (default) or torch.")
-]
-AccuracyDevice = Annotated[str | None, typer.Option(help="Device that it runs on: cpu (default) or cuda.")]
 
 
 @cli.command()
 def zoos(*, as_json: AsJson = False) -> None:
     """List the zoos."""
-    with _service() as service:
+    with opened() as service:
         show(service.zoos(), as_json=as_json, columns=("name", "title", "listings", "version"))
 
 
@@ -72,7 +59,7 @@ def models(
     as_json: AsJson = False,
 ) -> None:
     """List the models of the zoos, weights tag by weights tag."""
-    with _service() as service:
+    with opened() as service:
         found = service.listings(zoo=zoo, match=match)
         show(found, as_json=as_json, columns=("ref", "architecture", "default", "label_space"))
 
@@ -84,7 +71,7 @@ def contract(
     as_json: AsJson = False,
 ) -> None:
     """Print what is done to a picture before a model sees it, step by step."""
-    with _service() as service:
+    with opened() as service:
         found = service.contract(ref)
     if as_json:
         print_json(found)
@@ -127,7 +114,7 @@ def compare(
         "accuracy_device": accuracy_device,
         "contracts": {"a": arguments.contract(contract_a), "b": arguments.contract(contract_b)},
     }
-    with _service() as service:
+    with opened() as service:
         answer = service.compare(request)
         if as_json:
             print_json(answer)
@@ -162,8 +149,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Compare same-named models zoo against zoo; print the largest discrepancies."""
-    if report is not None and not report.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder of {report} does not exist; make it first.")
+    arguments.check_folder(report)
     request = {
         "zoos": zoo,
         "models": model or [],
@@ -176,7 +162,7 @@ def audit(
         "accuracy_runtime": accuracy_runtime,
         "accuracy_device": accuracy_device,
     }
-    with _service() as service:
+    with opened() as service:
         found = service.audit(request)
         if found["state"] != "succeeded":
             if as_json:
@@ -201,7 +187,7 @@ def index(
     as_json: AsJson = False,
 ) -> None:
     """Fingerprint every architecture of a zoo, for `similar`; started again, it goes on where it stopped."""
-    with _service() as service:
+    with opened() as service:
         found = service.index(list(dict.fromkeys(zoo)), retry=retry)
     if as_json:
         print_json(found)
@@ -223,7 +209,7 @@ def similar(
     as_json: AsJson = False,
 ) -> None:
     """Find the nearest architectures in the zoos that were indexed, whatever they are called."""
-    with _service() as service:
+    with opened() as service:
         found = service.similar(ref, zoo=zoo, limit=limit)
     if as_json:
         print_json(found)
@@ -238,7 +224,7 @@ def claims(
     architecture: Annotated[str, typer.Argument(help="Architecture key, e.g. resnet50.")], *, as_json: AsJson = False
 ) -> None:
     """Compare what zoos claim of models of one name with each other, and with what was measured."""
-    with _service() as service:
+    with opened() as service:
         found = service.claims(architecture)
     if as_json:
         print_json(found)
@@ -257,7 +243,7 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Show what a model took over time, machine by machine, and where that changed."""
-    with _service() as service:
+    with opened() as service:
         found = service.history(ref, fingerprint=machine, since=since and since.replace(tzinfo=UTC))
     if as_json:
         print_json(found)
@@ -297,14 +283,14 @@ def datasets_add(
     options |= {option: str(file.absolute()) for option, file in files.items() if file is not None}
     place = {"name": name, "format": data_format, "path": str(path.absolute())}
     request = {**place, "label_space": label_space, "options": options}
-    with _service() as service:
+    with opened() as service:
         show([service.add_dataset(request)], as_json=as_json, columns=("name", "format", "path", "label_space"))
 
 
 @datasets.command("list")
 def datasets_list(*, as_json: AsJson = False) -> None:
     """List the data sets."""
-    with _service() as service:
+    with opened() as service:
         show(service.datasets(), as_json=as_json, columns=("name", "format", "items", "label_space", "path"))
 
 
@@ -321,7 +307,7 @@ def predictions_import(
 ) -> None:
     """Import what a model answered elsewhere, so that it can be compared without running it."""
     request = {"model": model, "dataset": dataset, "path": str(file.absolute()), "label_space": label_space}
-    with _service() as service:
+    with opened() as service:
         done = service.import_predictions(request)
     if done["state"] != "succeeded":
         fail((done["error"] or {}).get("message") or f"The import was {done['state']}.")
@@ -339,7 +325,7 @@ def predictions_list(
     as_json: AsJson = False,
 ) -> None:
     """List what models answered, live and imported."""
-    with _service() as service:
+    with opened() as service:
         show(service.predictions(dataset=dataset, model=model), as_json=as_json, columns=_PREDICTION)
 
 
@@ -353,7 +339,7 @@ def serve(
 
     from app.main import create_app
 
-    with _service() as service, service.worker_beside("--schedules"):
+    with opened() as service, service.worker_beside("--schedules"):
         settings = service.settings
         uvicorn.run(create_app(settings), host=host or settings.host, port=settings.port if port is None else port)
 
@@ -372,16 +358,8 @@ def worker() -> None:
 @cli.command()
 def migrate() -> None:
     """Create the database's tables, or bring them up to date."""
-    with _service() as service:
+    with opened() as service:
         typer.echo(f"{service.database.engine.url.render_as_string()} is up to date.", err=True)
-
-
-def _service() -> InProcess:
-    # Imported on use: `zooaudit --help` must not wait for the database packages.
-    from app.inprocess import InProcess
-    from app.settings import Settings
-
-    return InProcess(Settings())
 
 
 def main() -> None:

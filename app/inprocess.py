@@ -32,8 +32,10 @@ from app.services import (
     indexes,
     latency_history,
     listings,
+    policies,
     predictions,
     similar,
+    vettings,
     zoos,
 )
 
@@ -155,6 +157,28 @@ class InProcess:
         with self.database.write() as session:
             submitted = comparisons.submit(session, self.settings, request)
         return self._finish(submitted, "comparing", comparisons.show, comparisons.cancel)
+
+    def vet(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Submit a vetting, wait for its end, return it."""
+        with self.database.write() as session:
+            submitted = vettings.submit(session, self.settings, request)
+        return self._finish(submitted, "vetting", vettings.show, vettings.cancel)
+
+    def policies(self) -> list[dict[str, Any]]:
+        """Return every policy in its newest version."""
+        with self.database.read() as session:
+            return _all(lambda cursor: policies.find(session, cursor=cursor, limit=_PAGE))
+
+    def policy(self, name: str) -> dict[str, Any]:
+        """Return a policy with its versions."""
+        with self.database.read() as session:
+            return policies.show(session, name)
+
+    def add_policy(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Store a policy; return its newest version."""
+        with self.database.write() as session:
+            stored, _ = policies.add(session, request)
+            return stored
 
     def diagram(self, comparison_id: str) -> str:
         """Return the picture of a comparison's two graphs, an SVG document."""

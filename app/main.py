@@ -17,9 +17,11 @@ from app.api import (
     health,
     indexes,
     latency,
+    policies,
     predictions,
     problems,
     schedules,
+    vettings,
     zoos,
 )
 from app.db.migrate import upgrade
@@ -68,6 +70,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         schedules,
         findings,
         latency,
+        policies,
+        vettings,
         health,
     ):
         app.include_router(resource.router)

@@ -30,6 +30,10 @@ _COLOURS = {
     "numeric": "yellow",
     "inconclusive": "yellow",
     "failed": "magenta",
+    "pass": "green",
+    "fail": "red",
+    "not_enough_evidence": "yellow",
+    "not_measured": "yellow",
 }
 
 

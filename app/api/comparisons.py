@@ -7,12 +7,24 @@ from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import Cursor, Limit, OfCaller, OfSettings, Reading, Text, Writing
-from app.api.models import Asked, Finding, PageOf, Progress, RequestModel, Stateful, Words
+from app.api.models import (
+    Asked,
+    Finding,
+    Number,
+    PageOf,
+    PolicyModel,
+    PolicyRequest,
+    Progress,
+    RequestModel,
+    Stateful,
+    Words,
+)
 from app.api.problems import responses
+from app.domain.policies import Dimension
 from app.domain.states import State
 from app.domain.verdicts import Verdict
 from app.queue import ring
-from app.services import comparisons, items
+from app.services import comparisons, items, vettings
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 
@@ -71,9 +83,59 @@ class Comparison(ComparisonSummary):
     latency: dict[str, Any] | None
     interface: dict[str, Any] | list[Any] | None
     contract: dict[str, Any] | None = Field(description="Differences of the input contracts; null when one is unknown.")
+    weights: dict[str, Any] | None = Field(description="Whether the weights are known to be the same, and how.")
+    features: dict[str, Any] | None = Field(description="Whether the features are known to be the same, and how.")
     errors: dict[str, Any] = Field(description="Why a dimension was not measured, by dimension.")
     findings: list[Finding]
     progress: Progress
+
+
+class JudgedDifference(BaseModel):
+    """One judged difference; effects are fractions."""
+
+    dimension: Dimension
+    metric: str
+    a: Number
+    b: Number
+    effect: Number
+    ci95: list[Number] | None
+    margin: Number
+    magnitude: Number
+    verdict: Literal["inside", "outside", "inconclusive"]
+    severity: Literal["critical", "advisory"]
+    details: dict[str, Any]
+
+
+class VerdictRequest(RequestModel):
+    """The policy to judge by."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"policy": "fine-tune-backbone"}]})
+
+    policy: Words | PolicyRequest = Field(description="A policy's name, name@version, or one given in full.")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the request as the services take it."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Judged(BaseModel):
+    """What a stored comparison says under a policy. Fields as a comparison has them."""
+
+    comparison_id: UUID
+    policy: PolicyModel
+    verdict: Verdict
+    reason: str
+    a: Side
+    b: Side
+    architecture: dict[str, Any] | None
+    accuracy: dict[str, Any] | None
+    latency: dict[str, Any] | None
+    interface: dict[str, Any] | None
+    contract: dict[str, Any] | None
+    weights: dict[str, Any]
+    features: dict[str, Any]
+    errors: dict[str, Any]
+    findings: list[JudgedDifference]
 
 
 Cell = Literal["both_right", "a_only", "b_only", "both_wrong_same", "both_wrong_different"]
@@ -175,6 +237,12 @@ def find_items(
     return items.find(
         session, settings, comparison_id, cell=cell, label=label, min_score=min_score, cursor=cursor, limit=limit
     )
+
+
+@router.post("/{comparison_id}/verdicts", response_model=Judged, responses=responses(404, 409, 422))
+def judge(comparison_id: UUID, body: VerdictRequest, session: Reading) -> dict[str, Any]:
+    """Judge a stored comparison under another policy; nothing is measured or stored."""
+    return vettings.judge(session, comparison_id, body.plain()["policy"])
 
 
 @router.post("/{comparison_id}/cancel", response_model=Comparison, responses=responses(404, 409, 422))

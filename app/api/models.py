@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.dependencies import TEXT
 from app.domain import points
-from app.domain.policies import Dimension
+from app.domain.policies import Criterion, Dimension, read
 from app.domain.states import State
 
 Item = TypeVar("Item")
@@ -58,21 +58,40 @@ class Failure(BaseModel):
     message: str
 
 
-class PolicyModel(BaseModel):
-    """Margins within which two listings count as the same, and the dimensions that decide; fractions."""
+class PolicyContent(BaseModel):
+    """Margins within which two listings count as the same, and the criteria that decide; fractions."""
 
     name: str = Field(max_length=100, pattern=TEXT)
-    critical: list[Dimension] | None = Field(default=None, description="Null: every dimension that is asked for.")
+    critical: list[Criterion] | None = Field(default=None, description="Null: every dimension that is asked for.")
+    advisory: list[Criterion] = Field(default_factory=list, description="Judged and told; they decide nothing.")
     accuracy_margin: float = Field(default=0.005, ge=0, lt=1)
     disagreement_margin: float = Field(default=0.05, ge=0, lt=1)
     latency_margin: float = Field(default=0.05, ge=0, lt=1)
     size_margin: float = Field(default=0.0, ge=0, lt=1)
 
 
-class PolicyRequest(PolicyModel):
+class PolicyModel(PolicyContent):
+    """A policy that something was judged by."""
+
+    version: int | None = Field(default=None, description="Null: it was given in full, and is stored nowhere.")
+
+
+class PolicyRequest(PolicyContent):
     """A policy given in full."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_mistakes(cls, value: Any) -> Any:  # noqa: ANN401 - whatever was sent
+        # Its mistakes in the words of the policies themselves, with the nearest field.
+        if isinstance(value, dict):
+            read(value)
+        return value
+
+    def plain(self) -> dict[str, Any]:
+        """Return the policy as the services take it."""
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class Asked(RequestModel):
@@ -82,7 +101,9 @@ class Asked(RequestModel):
         default=None, max_length=10, description="Default: all that can be measured; accuracy only with a data set."
     )
     dataset: Words | None = Field(default=None, description="Data set for accuracy.")
-    policy: Words | PolicyRequest | None = Field(default=None, description="A policy's name, or one given in full.")
+    policy: Words | PolicyRequest | None = Field(
+        default=None, description="A policy's name, name@version, or one given in full."
+    )
     latency_budget_s: float | None = Field(
         default=None, description="Seconds to spend on timing each group of models. Default: 60."
     )

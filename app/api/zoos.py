@@ -1,4 +1,4 @@
-"""``/v1/zoos``, their listings and indexes, and ``/v1/policies``: what there is to compare, and by what."""
+"""``/v1/zoos`` and their listings: what there is to compare."""
 
 from datetime import datetime
 from typing import Any
@@ -8,9 +8,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.api.dependencies import Cursor, Limit, OfSettings, Reading, Text
-from app.api.models import PageOf, PolicyModel
+from app.api.models import PageOf
 from app.api.problems import responses
-from app.domain.policies import POLICIES
 from app.services import listings, zoos
 
 router = APIRouter(prefix="/v1")
@@ -75,9 +74,3 @@ def find_listings(
 def show_listing(listing_id: UUID, session: Reading) -> dict[str, Any]:
     """Look at one listing."""
     return listings.show(session, listing_id)
-
-
-@router.get("/policies", tags=["policies"], response_model=list[PolicyModel], responses=responses())
-def list_policies() -> list[dict[str, Any]]:
-    """List the policies that a comparison can name."""
-    return [policy.to_json() for policy in POLICIES.values()]

@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from app.db import datasets
+from app.db import datasets, policies
 from app.db.tables import Dataset
 from app.errors import ConflictError
 
@@ -48,9 +48,14 @@ def upgrade(database: Database) -> None:
             command.upgrade(config, "head")
     with database.read() as session:
         present = datasets.by_name(session, BUILT_IN["name"])
+        missing = policies.missing_shipped(session)
     if present is None:
         with database.write() as session:
             _add_built_in(session)
+    if missing:
+        with database.write() as session:
+            for policy in missing:
+                policies.keep(session, policy)
 
 
 def _add_built_in(session: Session) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.domain import changes, claims, contracts, latency, suspicions
-from app.domain.policies import Dimension, Policy
+from app.domain import changes, claims, contracts, latency, suspicions, weights
+from app.domain.numbers import restored
+from app.domain.policies import Criterion, Dimension, Policy
 from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, verdict
 
 if TYPE_CHECKING:
@@ -87,13 +88,45 @@ def build(
     ``measured`` holds the engine's blocks by dimension, None or absent where there is none; ``errors`` says why, by
     dimension, as ``{"class", "code", "message", "evidence"?}``.
     """
+    shared = {
+        "interface": interface(a.interface(), b.interface()),
+        "contract": contracts.compare(a.contract, b.contract),
+    }
+    return _judged(a.to_json(), b.to_json(), {**measured, **shared}, errors=errors, policy=policy, asked=asked)
+
+
+def again(result: dict[str, Any], policy: Policy, asked: Sequence[Dimension]) -> Answer:
+    """Judge a stored answer's measurements under another policy; ``result`` is what ``build`` gave, as it was stored.
+
+    Under the policy that it was judged by, it comes out as it is.
+    """
+    stored = restored(result)
+    names = (*Dimension, "interface", "contract")
+    measured = {str(name): stored.get(name) for name in names}
+    return _judged(stored["a"], stored["b"], measured, errors=stored["errors"], policy=policy, asked=asked)
+
+
+def _judged(
+    a: dict[str, Any],
+    b: dict[str, Any],
+    measured: dict[str, Any],
+    *,
+    errors: dict[str, Any],
+    policy: Policy,
+    asked: Sequence[Dimension],
+) -> Answer:
+    """Judge blocks under a policy; ``a`` and ``b`` are the sides' JSON. What an earlier judgement added is replaced."""
     blocks: dict[str, Any] = {
         Dimension.ARCHITECTURE: measured.get("architecture"),
         Dimension.ACCURACY: judge_accuracy(measured["accuracy"], policy) if measured.get("accuracy") else None,
         Dimension.LATENCY: latency.judge_latency(measured["latency"], policy) if measured.get("latency") else None,
-        "interface": interface(a.interface(), b.interface()),
-        "contract": contracts.compare(a.contract, b.contract),
+        "interface": measured["interface"],
+        "contract": measured["contract"],
     }
+    blocks[Criterion.WEIGHTS] = weights.weights(a, b)
+    blocks[Criterion.FEATURES] = weights.features(
+        blocks[Dimension.ARCHITECTURE], blocks[Criterion.WEIGHTS], blocks["contract"]
+    )
     # A dimension that could not be measured was asked for all the same: without it there is no verdict.
     wanted = {*asked, *(Dimension(name) for name in errors)}
     joint, reason = verdict(blocks, policy, wanted, failed=errors)
@@ -106,13 +139,13 @@ def build(
         found += suspicions.findings(accuracy.get("suspicions", ()))
         for name, side in (("a", a), ("b", b)):
             # A claim is about the zoo's own contract.
-            if side.overrides is None:
-                found += claims.findings(name, side.ref, side.claims, accuracy, policy)
+            if side["contract_overrides"] is None:
+                found += claims.findings(name, side["ref"], side["claims"], accuracy, policy)
     result = {
         "verdict": joint,
         "reason": reason,
-        "a": a.to_json(),
-        "b": b.to_json(),
+        "a": a,
+        "b": b,
         **{str(name): block for name, block in blocks.items()},
         "errors": errors,
         "policy": policy.to_json(),

@@ -16,3 +16,17 @@ def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value, and not yet one
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
+
+
+_WORDS = {"nan": math.nan, "+inf": math.inf, "-inf": -math.inf}
+
+
+def restored(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return what ``finite`` was given."""
+    if isinstance(value, dict):
+        if value.keys() == {"value", "kind"} and value["value"] is None and value["kind"] in _WORDS:
+            return _WORDS[value["kind"]]
+        return {key: restored(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [restored(item) for item in value]
+    return value

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from app.domain.policies import Dimension
+from app.domain.policies import Criterion, Dimension
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +24,9 @@ POWER_FACTOR = 8.57
 
 SIGNIFICANCE = 0.05
 """Error of the first kind of a test that a difference is zero."""
+
+_SHOWABLE = 1e-6
+"""Accuracy margin below which no data set is large enough."""
 
 Interval = tuple[float, float]
 
@@ -115,7 +118,7 @@ def judge_accuracy(measured: dict[str, Any], policy: Policy) -> dict[str, Any]:
     top1 = judged["top1"]
     where = place(_pair(top1["ci95"]), margin, inner=_pair(top1["ci90"]))
     words = {Place.INSIDE: "equivalent", Place.OUTSIDE: "different", Place.INCONCLUSIVE: "inconclusive"}
-    undecided = where is Place.INCONCLUSIVE and margin > 0
+    undecided = where is Place.INCONCLUSIVE and margin >= _SHOWABLE
     judged["verdict"] = words[where]
     judged["margin"] = margin
     judged["items_needed"] = items_needed(measured["discordant"], margin) if undecided else None
@@ -145,16 +148,17 @@ def verdict(
     """
     dimensions = frozenset(asked)
     outside, missing = [], []
-    for dimension in Dimension:
-        if not policy.decides(dimension, dimensions):
+    for criterion in policy.criteria(dimensions):
+        if criterion is Criterion.INTERFACE or not policy.decides(criterion, dimensions):
             continue
-        block = blocks.get(dimension)
-        where = _block_place(block) if block else None
+        block = blocks.get(criterion)
+        where = block_place(block) if block else None
         if where is Place.OUTSIDE:
-            outside.append(str(dimension))
+            outside.append(str(criterion))
         elif where is not Place.INSIDE:
-            missing.append(_what_would_decide(dimension, block, failed=dimension in failed))
-    if incompatible := [item["field"] for item in (blocks.get("interface") or {}).get("differences", [])]:
+            missing.append(_what_would_decide(criterion, block, failed=criterion in failed))
+    incompatible = [item["field"] for item in (blocks.get("interface") or {}).get("differences", [])]
+    if incompatible and policy.decides(Criterion.INTERFACE, dimensions):
         outside.append(f"interface ({', '.join(incompatible)})")
     if outside:
         return Verdict.NOT_INTERCHANGEABLE, f"Outside the margins of policy {policy.name}: {', '.join(outside)}."
@@ -188,21 +192,24 @@ _PLACES = {
 }
 
 
-def _block_place(block: dict[str, Any]) -> Place:
+def block_place(block: dict[str, Any]) -> Place:
+    """Place what a judged block says, by its verdict."""
     points = block.get("operating_points", ())
     if any(_PLACES.get(point["verdict"]) is Place.OUTSIDE for point in points):
         return Place.OUTSIDE
     return _PLACES.get(block["verdict"], Place.INCONCLUSIVE)
 
 
-def _what_would_decide(dimension: Dimension, block: dict[str, Any] | None, *, failed: bool) -> str:
+def _what_would_decide(criterion: Criterion, block: dict[str, Any] | None, *, failed: bool) -> str:
     if block is None and failed:
-        return f"{dimension} could not be measured, and the policy needs it."
+        return f"{criterion} could not be measured, and the policy needs it."
     if block is None:
-        return f"{dimension} was not measured, and the policy needs it: ask for --dimension {dimension}."
-    if dimension is Dimension.ACCURACY:
+        return f"{criterion} was not measured, and the policy needs it: ask for --dimension {criterion}."
+    if criterion in {Criterion.WEIGHTS, Criterion.FEATURES}:
+        return f"{criterion}: {block['reason']}."
+    if criterion is Criterion.ACCURACY:
         return f"accuracy is undecided on {block['items']} items; about {block['items_needed']} would decide."
-    return f"{dimension} is undecided within the time it was given; measure it longer."
+    return f"{criterion} is undecided within the time it was given; measure it longer."
 
 
 def _pair(values: Sequence[float]) -> Interval:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from app.db import comparisons, findings, jobs, progress
@@ -24,14 +25,22 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
-_BLOCKS = ("architecture", "accuracy", "latency", "interface", "contract")
+_BLOCKS = ("architecture", "accuracy", "latency", "interface", "contract", "weights", "features")
 
 
-def submit(session: Session, settings: Settings, request: dict[str, Any], caller: Caller | None = None) -> Submitted:
+def submit(
+    session: Session,
+    settings: Settings,
+    request: dict[str, Any],
+    caller: Caller | None = None,
+    *,
+    left_out: dict[str, Any] | None = None,
+) -> Submitted:
     """Store a comparison and its jobs.
 
-    ``request`` is ``{a, b, contracts?}`` with what ``scopes.scope`` takes. Nothing is loaded or measured here. Raises
-    InvalidError for what is known to be wrong already.
+    ``request`` is ``{a, b, contracts?}`` with what ``scopes.scope`` takes. ``left_out`` says why dimensions that are
+    wanted are not asked for, as ``Scope.errors`` does. Nothing is loaded or measured here. Raises InvalidError for what
+    is known to be wrong already.
     """
     comparison_id = new_id()
     if before := earlier(session, caller or Caller(), kind="comparison", request=request, resource_id=comparison_id):
@@ -43,6 +52,7 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
         _check_accuracy(request, a, b)
     spaces = {side.listing.label_space for side in (a, b) if side.listing and side.listing.label_space}
     scope = scopes.scope(session, recorded.fit(session, request, (a, b)), spaces)
+    scope = replace(scope, errors=scope.errors | (left_out or {}))
     imported = recorded.imported(session, scope, (a, b))
     a, b, scope = contracts.override(request.get("contracts") or {}, a, b, scope, imported)
     keys = [side.listing.architecture for side in (a, b) if side.listing]
@@ -74,7 +84,8 @@ def _check_accuracy(request: dict[str, Any], *sides: subjects.Named) -> None:
             subjects.refuse_random_accuracy(side)
 
 
-def _row(session: Session, comparison_id: uuid.UUID) -> Comparison:
+def row(session: Session, comparison_id: uuid.UUID) -> Comparison:
+    """Return a comparison's row; raises NotFoundError."""
     comparison = comparisons.get(session, comparison_id)
     if comparison is None:
         raise NotFoundError(f"There is no comparison {comparison_id}.")
@@ -83,8 +94,7 @@ def _row(session: Session, comparison_id: uuid.UUID) -> Comparison:
 
 def show(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
     """Return a comparison as JSON: its answer once it stands, until then its state and progress."""
-    comparison = _row(session, comparison_id)
-    job = comparisons.compare_job(session, comparison_id)
+    comparison = row(session, comparison_id)
     found = findings.of_comparison(session, comparison_id)
     return {
         **summary(session, comparison),
@@ -94,8 +104,14 @@ def show(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
         **(comparison.result or {}),
         "verdict": comparison.verdict,
         "findings": [finding_service.to_json(finding) for finding in found],
-        "progress": progress.progress(session, [job.id] if job else []),
+        "progress": progress_of(session, comparison),
     }
+
+
+def progress_of(session: Session, comparison: Comparison) -> dict[str, Any]:
+    """Return how far a comparison is, as JSON."""
+    job = comparisons.compare_job(session, comparison.id)
+    return progress.progress(session, [job.id] if job else [])
 
 
 def diagram(session: Session, settings: Settings, comparison_id: uuid.UUID) -> str:
@@ -103,7 +119,7 @@ def diagram(session: Session, settings: Settings, comparison_id: uuid.UUID) -> s
 
     Raises NotFoundError, with the reason, when there is no comparison or no picture of it.
     """
-    comparison = _row(session, comparison_id)
+    comparison = row(session, comparison_id)
     state, _ = comparisons.shown(session, comparison)
     found = ((comparison.result or {}).get("architecture") or {}).get("diagram") or {}
     if state not in FINAL:
@@ -166,7 +182,7 @@ def find(
         cursor=cursor,
         limit=limit,
     )
-    return found.map(lambda row: summary(session, row))
+    return found.map(lambda each: summary(session, each))
 
 
 def cancel(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
@@ -174,7 +190,7 @@ def cancel(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
 
     Cancelling twice is the same as once; raises ConflictError when it ended otherwise.
     """
-    comparison = _row(session, comparison_id)
+    comparison = row(session, comparison_id)
     state, _ = comparisons.shown(session, comparison)
     if state in FINAL and state is not State.CANCELLED:
         raise ConflictError(f"Comparison {comparison_id} has ended already: {state}.", slug="already-ended")

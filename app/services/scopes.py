@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from app.db import datasets
 from app.domain import points
 from app.domain.plan import Scope
-from app.domain.policies import POLICIES, Dimension, InvalidPolicyError, Policy
+from app.domain.policies import Dimension
 from app.errors import InvalidError
+from app.services import policies
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -34,11 +35,11 @@ def scope(session: Session, request: dict[str, Any], label_spaces: Collection[st
     dataset = _dataset(session, request.get("dataset"))
     dimensions = _dimensions(request.get("dimensions"), with_dataset=dataset is not None)
     if Dimension.ACCURACY in dimensions and dataset is None:
-        raise InvalidError(_missing_dataset(session, label_spaces), slug="no-dataset")
+        raise InvalidError(missing_dataset(session, label_spaces), slug="no-dataset")
     budget = request.get("latency_budget_s")
     return Scope(
         dimensions=dimensions,
-        policy=policy(request.get("policy")),
+        policy=policies.resolve(session, request.get("policy")),
         dataset=dataset,
         latency_budget_s=DEFAULT_BUDGET_S if budget is None else _budget(budget),
         operating_points=_points(request.get("operating_points")),
@@ -98,24 +99,11 @@ def _dataset(session: Session, name: str | None) -> dict[str, Any] | None:
     return dataset.spec()
 
 
-def _missing_dataset(session: Session, label_spaces: Collection[str]) -> str:
+def missing_dataset(session: Session, label_spaces: Collection[str]) -> str:
+    """Return the advice on accuracy that was asked for without a data set."""
     known = datasets.known(session)
     fitting = [item.name for item in known if item.label_space in label_spaces]
     if len(fitting) == 1:
         return f"Accuracy needs a data set; {fitting[0]} has the models' label space: add dataset {fitting[0]}."
     names = ", ".join(item.name for item in known)
     return f"Accuracy needs a data set; name one ({names}), add your own, or leave accuracy out."
-
-
-def policy(value: str | dict[str, Any] | None) -> Policy:
-    """Return a policy by name, or read one that is given in full; raises InvalidError."""
-    if value is None:
-        return POLICIES["default"]
-    if isinstance(value, str):
-        if value not in POLICIES:
-            raise InvalidError(f"There is no policy {value!r}{_near(value, POLICIES)}", slug="unknown-policy")
-        return POLICIES[value]
-    try:
-        return Policy.from_json(value)
-    except (InvalidPolicyError, TypeError) as error:
-        raise InvalidError(str(error), slug="invalid-policy") from error

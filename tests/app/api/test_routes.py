@@ -288,7 +288,7 @@ def test_errors_that_no_route_sees(client, database):
 def test_every_route_documents_its_problems(client):
     document = client.get("/v1/openapi.json").json()
     assert document["openapi"].startswith("3.1")
-    assert client.get("/v1/policies").json()[0]["name"] == "default"
+    assert client.get("/v1/policies").json()["items"][0]["name"] == "default"
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             errors = [code for code in operation["responses"] if code >= "400"]
@@ -297,7 +297,7 @@ def test_every_route_documents_its_problems(client):
                 content = operation["responses"][code]["content"]
                 assert list(content) == ["application/problem+json"], (path, method, code)
                 assert content["application/problem+json"]["example"]["status"] == int(code)
-    for request in ("ComparisonRequest", "AuditRequest", "DatasetRequest"):
+    for request in ("ComparisonRequest", "AuditRequest", "DatasetRequest", "NewPolicy", "VettingRequest"):
         assert document["components"]["schemas"][request]["examples"]
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from alembic import command
 from sqlalchemy import inspect, select, text
 
-from app.db import migrate
+from app.db import migrate, policies
 from app.db.clock import now
 from app.db.schedule_tables import AuditListing, ListingVersion, Schedule, ScheduledRun
 from app.db.session import Database
 from app.db.tables import Audit, Base, Dataset
 from app.domain.ids import new_id
+from app.domain.policies import POLICIES
 
 ROOT = Path(__file__).parents[3]
 UPGRADE = "import sys; from app.db import migrate, session; migrate.upgrade(session.Database(sys.argv[1]))"
@@ -75,6 +76,17 @@ def test_audits_outlive_the_tables_of_schedules(database):
     with database.read() as session:
         assert session.scalar(select(Audit.id)) == audit.id
         assert session.scalar(select(Schedule.id)) is None
+
+
+def test_without_policies_what_ships_comes_back(database):
+    config = migrate._config()
+    with migrate.locked(database) as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0005")
+    assert not {"policies", "vettings"} & set(inspect(database.engine).get_table_names())
+    migrate.upgrade(database)
+    with database.read() as session:
+        assert policies.names(session) == sorted(POLICIES)
 
 
 def test_processes_that_migrate_at_once_do_it_once(tmp_path):

@@ -111,7 +111,7 @@ def test_a_policy_is_read_back(policy):
         ({"name": "p", "accuracy_margin": "1"}, "a margin is a number"),
         ({"name": "p", "accuracy_margin": 1}, "a fraction"),
         ({"name": "p", "latency_margin": math.nan}, "a fraction"),
-        ({"name": "p", "critical": ["speed"]}, "dimensions are"),
+        ({"name": "p", "critical": ["speed"]}, "choose from"),
     ],
 )
 def test_a_wrong_policy_is_named(value, words):

@@ -1,0 +1,80 @@
+"""Policies in versions: a name stands for its newest, and none is ever changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exists, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import aliased
+
+from app.db.paging import Order, Page, page
+from app.db.vetting_tables import PolicyVersion
+from app.domain.policies import POLICIES, Policy
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+
+def _newest() -> ColumnElement[bool]:
+    newer = aliased(PolicyVersion)
+    return ~exists().where(newer.name == PolicyVersion.name, newer.version > PolicyVersion.version)
+
+
+def get(session: Session, name: str, version: int | None = None) -> PolicyVersion | None:
+    """Return a version of a policy, the newest if none is named; None when there is none."""
+    wanted = _newest() if version is None else PolicyVersion.version == version
+    return session.scalar(select(PolicyVersion).where(PolicyVersion.name == name, wanted))
+
+
+def versions(session: Session, name: str) -> list[PolicyVersion]:
+    """Return every version of a policy, the newest first."""
+    statement = select(PolicyVersion).where(PolicyVersion.name == name)
+    return list(session.scalars(statement.order_by(PolicyVersion.version.desc())))
+
+
+def names(session: Session) -> list[str]:
+    """Return the names of all policies, in order."""
+    return list(session.scalars(select(PolicyVersion.name).distinct().order_by(PolicyVersion.name)))
+
+
+def find(session: Session, *, cursor: str | None, limit: int) -> Page[PolicyVersion]:
+    """Return a page of the newest versions, by name."""
+    order = Order("name", PolicyVersion.name, PolicyVersion.id)
+    return page(session, select(PolicyVersion).where(_newest()), order, cursor=cursor, limit=limit)
+
+
+def keep(session: Session, policy: Policy) -> tuple[PolicyVersion, bool]:
+    """Return the newest version of a policy with this content, and whether it was made now.
+
+    Content that the newest version has makes no other, whoever else is adding one at the same time.
+    """
+    while True:
+        newest = get(session, policy.name)
+        if newest is not None and policy_of(newest).content() == policy.content():
+            return newest, False
+        version = 1 if newest is None else newest.version + 1
+        row = PolicyVersion(name=policy.name, version=version, content=policy.content())
+        try:
+            with session.begin_nested():
+                session.add(row)
+                session.flush()
+        except IntegrityError:
+            continue  # another transaction made this version first
+        return row, True
+
+
+def policy_of(row: PolicyVersion) -> Policy:
+    """Return a stored policy."""
+    return Policy.from_json({**row.content, "version": row.version})
+
+
+def missing_shipped(session: Session) -> list[Policy]:
+    """Return the policies that ship with the project and are not stored as they are now."""
+    stored = {name: get(session, name) for name in POLICIES}
+    return [
+        policy
+        for name, policy in POLICIES.items()
+        if (row := stored[name]) is None or policy_of(row).content() != policy.content()
+    ]

@@ -1,0 +1,41 @@
+"""The tables of policies and vettings."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.clock import now
+from app.db.tables import Base
+from app.domain.ids import new_id
+
+
+class PolicyVersion(Base):
+    """What a policy said from one time on; ``content`` is its JSON without the version. Never changed."""
+
+    __tablename__ = "policies"
+    __table_args__ = (UniqueConstraint("name", "version"),)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(100))
+    version: Mapped[int]
+    content: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Vetting(Base):
+    """A comparison (A the candidate, B the reference) and the policy that decides on it, as it was then.
+
+    The decision follows from the two, and is not stored.
+    """
+
+    __tablename__ = "vettings"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    comparison_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("comparisons.id"), index=True)
+    policy: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
