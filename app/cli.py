@@ -337,11 +337,14 @@ def serve(
     """Serve the API; on the embedded default with a local worker beside it, which also keeps the schedules."""
     import uvicorn
 
+    from app import logs
     from app.main import create_app
 
     with opened() as service, service.worker_beside("--schedules"):
         settings = service.settings
-        uvicorn.run(create_app(settings), host=host or settings.host, port=settings.port if port is None else port)
+        logs.configure()
+        chosen = settings.port if port is None else port
+        uvicorn.run(create_app(settings), host=host or settings.host, port=chosen, log_config=None)
 
 
 @cli.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
+from app import logs
 from app.api import (
     audits,
     claims,
@@ -24,6 +25,8 @@ from app.api import (
     vettings,
     zoos,
 )
+from app.api.access import Access
+from app.api.metrics import Metrics
 from app.db.migrate import upgrade
 from app.db.session import Database
 from app.settings import Settings
@@ -33,11 +36,16 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Return the application; without settings they are read from the environment.
+    """Return the application.
+
+    Without settings this is a server's entry: they are read from the environment, and the process's logs are set up.
 
     The embedded default creates its own schema at the start; elsewhere ``zooaudit migrate`` does, once.
     """
+    if settings is None:
+        logs.configure()
     chosen = settings or Settings()
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -46,7 +54,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if chosen.embedded:
             upgrade(database)
         app.state.database = database
-        yield
+        with metrics.of_jobs(database):
+            yield
         database.dispose()
 
     app = FastAPI(
@@ -57,6 +66,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.settings = chosen
+    app.state.metrics = metrics
+    app.add_middleware(Access, metrics=metrics)
     problems.install(app)
     for resource in (
         zoos,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 import os
 import shutil
 import socket
@@ -100,6 +103,24 @@ def settings(tmp_path, database_url):
     from app.settings import Settings
 
     return Settings(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", database_url=database_url)
+
+
+@pytest.fixture
+def lines():
+    """Yield a function that returns what was logged so far, as a process logs that no terminal reads."""
+    import structlog
+
+    from app import logs
+
+    loggers = [logging.getLogger(name) for name in (None, "uvicorn", "uvicorn.access", "uvicorn.error")]
+    before = structlog.get_config(), [(each, each.handlers[:], each.level, each.disabled) for each in loggers]
+    stream = io.StringIO()
+    logs.configure(stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    structlog.configure(**before[0])
+    for logger, handlers, level, disabled in before[1]:
+        logger.handlers[:], logger.disabled = handlers, disabled
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,12 @@ A message only says that a worker should look; the database decides whether it m
 
 from __future__ import annotations
 
-from celery import Celery
+from typing import Any
 
+from celery import Celery
+from celery.signals import setup_logging
+
+from app import logs
 from app.settings import Settings
 
 SOCKET_TIMEOUT_S = 10.0
@@ -48,3 +52,8 @@ def make_app(settings: Settings) -> Celery:
 
 
 app = make_app(Settings())
+
+
+@setup_logging.connect
+def _configure_logs(**_: Any) -> None:  # noqa: ANN401 - what Celery would have set up
+    logs.configure()

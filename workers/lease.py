@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import structlog
@@ -35,7 +37,9 @@ class Lease:
         self._lost = False
         self._cancelled = False
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat_until_end, name=f"lease {claim.id}", daemon=True)
+        # A thread begins with an empty context: what it logs would not say which job it is about.
+        beat = partial(copy_context().run, self._beat_until_end)
+        self._thread = threading.Thread(target=beat, name=f"lease {claim.id}", daemon=True)
 
     def __enter__(self) -> Self:
         """Start beating."""
@@ -77,7 +81,7 @@ class Lease:
                 self._lost = True
                 return
             except SQLAlchemyError as error:
-                _log.warning("heartbeat failed", job=str(self._claim.id), error=str(error))
+                _log.warning("heartbeat failed", error=str(error))
                 # Nobody can have been told that this attempt lives; another one may have begun.
                 if time.monotonic() - good > self._lease_s:
                     self._lost = True

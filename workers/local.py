@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import logs
 from app.db import audits, comparisons
 from app.db.session import Database
 from app.domain.states import FINAL
@@ -126,8 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--schedules", action="store_true", help="also submit the audits of schedules that are due")
     options = parser.parse_args(arguments)
-    # Standard output belongs to whoever started this for an answer.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    logs.configure()
     settings = Settings()
     database = Database(settings.url)
     slots, devices = options.slots or settings.worker_slots, options.device or DEVICES[:1]

@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import queue
+from app import logs, queue
 from app.db import jobs
 from app.db.session import Database
 from app.db.tables import Job
@@ -103,6 +103,7 @@ class Reaper:
 
 def main() -> None:
     """Look once a lease until told to stop."""
+    logs.configure()
     settings = Settings()
     database = Database(settings.url)
     stop = threading.Event()

@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from app.db import jobs
 from app.db.jobs import LeaseLostError
@@ -79,25 +80,31 @@ class Supervisor:
 
     def run(self, claim: Claim) -> None:
         """Run a claimed job and store how it ended; a lost lease stores nothing. Never raises for a job's sake."""
-        log = _log.bind(job=str(claim.id), kind=claim.kind, attempt=claim.attempt)
+        with bound_contextvars(**_told(claim)):
+            self._run_to_end(claim)
+            ring_released(self._database, self._settings, claim)
+
+    def _run_to_end(self, claim: Claim) -> None:
+        _log.info("job claimed")
         try:
             self._run(claim)
         except LeaseLostError:
-            log.warning("lease lost; nothing stored")
+            _log.warning("lease lost; nothing stored")
         except CancelledError:
-            self._end(claim, lambda session: commit.cancelled(session, claim))
+            _log.info("job cancelled")
+            self._end(lambda session: commit.cancelled(session, claim))
         except StoppingError:
-            self._end(claim, lambda session: jobs.give_back(session, claim))
+            _log.info("job given back: this worker stops")
+            self._end(lambda session: jobs.give_back(session, claim))
         except AttemptFailedError as error:
-            log.info("job failed", failure=error.to_json())
+            _log.info("job failed", failure=error.to_json())
             self._fail(claim, error)
-        except Exception as error:
-            log.exception("worker failed")
+        except Exception as error:  # noqa: BLE001 - whatever it was, it must not end the worker
+            _log.exception("worker failed")
             message = f"The worker failed on this job ({type(error).__name__}: {error}); its log has the details."
             self._fail(claim, AttemptFailedError(FailureClass.TRANSIENT, "worker-failed", message[:1000]))
         else:
-            log.info("job ended")
-        ring_released(self._database, self._settings, claim)
+            _log.info("job ended")
 
     def _run(self, claim: Claim) -> None:
         with Lease(self._database, claim, lease_s=self._settings.lease_s, stop=self._stop) as lease:
@@ -175,14 +182,24 @@ class Supervisor:
 
     def _fail(self, claim: Claim, error: AttemptFailedError) -> None:
         attempts = self._settings.max_attempts
-        self._end(claim, lambda session: commit.failed(session, claim, error, max_attempts=attempts))
+        self._end(lambda session: commit.failed(session, claim, error, max_attempts=attempts))
 
-    def _end(self, claim: Claim, store: Callable[[Session], Any]) -> None:
+    def _end(self, store: Callable[[Session], Any]) -> None:
         """Store an end without a result; what cannot be stored is left to the reaper."""
         try:
             with self._database.write() as session:
                 store(session)
         except LeaseLostError:
-            _log.warning("lease lost; nothing stored", job=str(claim.id))
+            _log.warning("lease lost; nothing stored")
         except Exception:  # noqa: BLE001 - the lease runs out, and the reaper deals with the job
-            _log.exception("the end of a job could not be stored", job=str(claim.id))
+            _log.exception("the end of a job could not be stored")
+
+
+def _told(claim: Claim) -> dict[str, Any]:
+    """Return what every line that is logged for a job says of it.
+
+    The line of the request that made it has the address of the same comparison or audit.
+    """
+    owners = {"comparison": claim.comparison_id, "audit": claim.audit_id}
+    of = {name: str(owner) for name, owner in owners.items() if owner is not None}
+    return {"job": str(claim.id), "kind": claim.kind, "attempt": claim.attempt, **of}

@@ -1,21 +1,27 @@
-"""``/livez`` and ``/readyz``."""
+"""``/livez``, ``/readyz`` and ``/metrics``."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
+import structlog
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 
-from app.api.dependencies import database
+from app.api.dependencies import OfDatabase
+from app.api.metrics import MEDIA_TYPE, Metrics
 from app.api.problems import responses
-from app.db.migrate import current, head
-from app.db.session import Database
+from app.db.migrate import current, head, known
 from app.errors import ServiceError
+
+_log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["health"])
 
+_MIGRATE = "run zooaudit migrate."
+
 
 class NotReadyError(ServiceError):
-    """The database has not the schema that this version works on."""
+    """The database does not answer, or has not the schema that this version works on."""
 
     status = 503
     slug = "not-ready"
@@ -41,11 +47,44 @@ def live() -> Live:
 
 
 @router.get("/readyz", responses=responses())
-def ready(of: Annotated[Database, Depends(database)]) -> Ready:
-    """Say whether the database answers and has the schema of this version."""
-    has, wants = current(of), head()
+def ready(of: OfDatabase) -> Ready:
+    """Say whether the database answers and has the schema of this version.
+
+    The problem's ``reason`` is ``unreachable``, ``no_schema``, ``too_old`` or ``too_new``; ``database_schema`` and
+    ``code_schema`` are the migrations that the database has and that this version needs.
+    """
+    wants = head()
+    try:
+        has = current(of)
+    except SQLAlchemyError as error:
+        _log.warning("not ready: the database does not answer", error=str(error))
+        raise _not_ready("unreachable", None, "The database does not answer; start it or correct its URL.") from error
+    if has is None:
+        raise _not_ready("no_schema", has, f"The database has no schema, this version needs {wants}; {_MIGRATE}")
+    if not known(has):
+        newer = f"The database is at schema {has}, which this version does not know: it needs {wants}."
+        raise _not_ready("too_new", has, f"{newer} Start the version that the database was migrated with.")
     if has != wants:
-        raise NotReadyError(
-            f"The database is at schema {has or 'none'}, this version needs {wants}; run zooaudit migrate."
-        )
+        raise _not_ready("too_old", has, f"The database is at schema {has}, this version needs {wants}; {_MIGRATE}")
     return Ready(schema_version=wants)
+
+
+def _not_ready(
+    reason: Literal["unreachable", "no_schema", "too_old", "too_new"], has: str | None, message: str
+) -> NotReadyError:
+    return NotReadyError(message, reason=reason, database_schema=has, code_schema=head())
+
+
+def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **responses()},
+)
+def metrics(of: Annotated[Metrics, Depends(_metrics)]) -> Response:
+    """Write numbers of jobs and requests in the text format of Prometheus."""
+    return Response(of.text(), media_type=MEDIA_TYPE)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
+from app.api.access import HEADER
 from app.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ async def _database(request: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     _log.error("unexpected error", path=request.url.path, exc_info=error)
-    return _problem(request, 500, "internal", _TEXTS[500])
+    # This answer is given outside of what adds the header to the others.
+    return _problem(request, 500, "internal", _TEXTS[500], headers={HEADER: request.state.request_id})
 
 
 def _documented_only_as_problems(app: FastAPI) -> Callable[[], dict[str, Any]]:

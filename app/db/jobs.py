@@ -288,7 +288,7 @@ def recover(session: Session, *, max_attempts: int) -> tuple[list[uuid.UUID], li
     expired = and_(Job.state == State.RUNNING, Job.lease_until < present(session))
     requeued, failed = [], []
     for job_id, attempt, cancel in session.execute(select(Job.id, Job.attempt, Job.cancel_requested).where(expired)):
-        values: dict[str, Any] = {"lease_until": None, "exclusive_on": None}
+        values: dict[str, Any] = {"lease_until": None, "exclusive_on": None, "lease_losses": Job.lease_losses + 1}
         if cancel:
             values |= {"state": State.CANCELLED, "finished_at": present(session)}
         elif attempt >= max_attempts:

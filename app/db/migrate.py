@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +74,18 @@ def current(database: Database) -> str | None:
 
 def head() -> str:
     """Return the revision that this version of the code expects."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    return _revisions()[0]
+
+
+def known(revision: str) -> bool:
+    """Whether this version of the code has a revision: it then is the one expected or older."""
+    return revision in _revisions()
+
+
+@cache
+def _revisions() -> tuple[str, ...]:
+    """Return every revision of this version of the code, the newest first. They are files of the installation."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def _config() -> Config:

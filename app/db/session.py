@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 _READ_ONLY = "zooaudit_read_only"
+_CONNECT_S = 5
 
 
 class Database:
@@ -43,7 +44,8 @@ class Database:
 def make_engine(url: str) -> Engine:
     """Return an engine with what each database needs to be safe under several processes."""
     if not url.startswith("sqlite"):
-        return create_engine(_with_psycopg(url), pool_pre_ping=True)
+        # The default waits minutes for a machine that does not answer, and readiness with it.
+        return create_engine(_with_psycopg(url), pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_S})
     engine = create_engine(url, connect_args={"timeout": 30})
 
     @event.listens_for(engine, "connect")

@@ -336,6 +336,12 @@ class Job(Base):
             sqlite_where=text("state = 'running'"),
             postgresql_where=text("state = 'running'"),
         ),
+        Index(
+            "ix_jobs_finished_at",
+            "finished_at",
+            sqlite_where=text("finished_at IS NOT NULL"),
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
@@ -350,6 +356,7 @@ class Job(Base):
     comparison_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("comparisons.id"), index=True)
     audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"), index=True)
     attempt: Mapped[int] = mapped_column(default=0)
+    lease_losses: Mapped[int] = mapped_column(default=0, server_default="0")
     available_at: Mapped[datetime] = mapped_column(default=now)
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None] = mapped_column(String(200))
