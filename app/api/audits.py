@@ -7,6 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import Cursor, Limit, OfCaller, OfSettings, Reading, Writing
+from app.api.etags import NOT_MODIFIED, IfNoneMatch, reply
 from app.api.models import Asked, PageOf, Progress, Stateful, Words
 from app.api.problems import responses
 from app.domain.plan import DEFAULT_WEIGHTS
@@ -104,10 +105,10 @@ def find(session: Reading, *, cursor: Cursor = None, limit: Limit = 50) -> dict[
     return audits.find(session, cursor=cursor, limit=limit)
 
 
-@router.get("/{audit_id}", response_model=Audit, responses=responses(404, 422))
-def show(audit_id: UUID, session: Reading) -> dict[str, Any]:
+@router.get("/{audit_id}", response_model=Audit, responses=NOT_MODIFIED | responses(404, 422))
+def show(audit_id: UUID, session: Reading, if_none_match: IfNoneMatch = None) -> Response:
     """Look at an audit: its progress, and its summary once it has ended."""
-    return audits.show(session, audit_id)
+    return reply(Audit.model_validate(audits.show(session, audit_id)), if_none_match)
 
 
 @router.post("/{audit_id}/cancel", response_model=Audit, responses=responses(404, 409, 422))

@@ -7,6 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import Cursor, Limit, OfCaller, OfSettings, Reading, Text, Writing
+from app.api.etags import NOT_MODIFIED, IfNoneMatch, reply
 from app.api.models import (
     Asked,
     Finding,
@@ -203,10 +204,10 @@ def find(
     )
 
 
-@router.get("/{comparison_id}", response_model=Comparison, responses=responses(404, 422))
-def show(comparison_id: UUID, session: Reading) -> dict[str, Any]:
+@router.get("/{comparison_id}", response_model=Comparison, responses=NOT_MODIFIED | responses(404, 422))
+def show(comparison_id: UUID, session: Reading, if_none_match: IfNoneMatch = None) -> Response:
     """Look at a comparison: its answer once it stands, until then its progress."""
-    return comparisons.show(session, comparison_id)
+    return reply(Comparison.model_validate(comparisons.show(session, comparison_id)), if_none_match)
 
 
 @router.get(

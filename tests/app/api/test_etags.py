@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import uuid
+from hashlib import sha256
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text, update
+
+from app.db import comparisons
+from app.db.tables import Audit, Job
+from app.domain.answer import Answer
+from app.domain.policies import Dimension
+from app.domain.verdicts import Finding, Place, Severity, Verdict
+from app.main import create_app
+
+PAIR = {"a": "torchvision:resnet50@none", "b": "timm:resnet50@none"}
+
+
+@pytest.fixture
+def client(settings):
+    with TestClient(create_app(settings)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def compared(client, database):
+    """Return the address of a comparison with an answer that has every kind of number."""
+    where = client.post("/v1/comparisons", json=PAIR).headers["Location"]
+    reply = client.get(where)
+    assert not {"etag", "cache-control"} & set(reply.headers), "it still changes"
+    assert client.get(where, headers={"If-None-Match": "*"}).status_code == 200
+    found = Finding(
+        Dimension.LATENCY, "m", 1.0, float("inf"), 0.5, (0.1, 0.9), 0.05, Place.OUTSIDE, Severity.CRITICAL, {}
+    )
+    answer = Answer(Verdict.NOT_INTERCHANGEABLE, [found], {"reason": "ä", "latency": {"x": float("nan")}})
+    with database.write() as session:
+        assert comparisons.succeed(session, uuid.UUID(where.rsplit("/", 1)[1]), answer)
+    return where
+
+
+def test_a_final_comparison_is_sent_once(client, compared):
+    first = client.get(compared)
+    tag = first.headers["etag"]
+    assert tag == f'"{sha256(first.content).hexdigest()}"'
+    assert first.headers["cache-control"] == "no-cache"
+    assert first.headers["content-type"] == "application/json"
+    assert first.json()["findings"][0]["b"] == {"value": None, "kind": "+inf"}
+    for same in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = client.get(compared, headers={"If-None-Match": same})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag), same
+    for other in ('"other"', tag.strip('"'), "", tag[:-2] + '"'):
+        again = client.get(compared, headers={"If-None-Match": other})
+        assert (again.status_code, again.content) == (200, first.content), other
+
+
+def test_the_tag_follows_what_is_shown(client, database, compared):
+    tag = client.get(compared).headers["etag"]
+    with database.write() as session:
+        session.execute(update(Job).where(Job.kind == "inspect").values(state="succeeded"))
+    changed = client.get(compared, headers={"If-None-Match": tag})
+    assert (changed.status_code, changed.json()["progress"]["done"]) == (200, 2)
+    assert changed.headers["etag"] != tag
+
+
+def test_an_audit_has_a_tag_once_it_has_ended(client, database):
+    where = client.post("/v1/audits", json={"zoos": ["timm", "keras"]}).headers["Location"]
+    open_ = client.get(where)
+    assert "etag" not in open_.headers
+    client.post(f"{where}/cancel")
+    ended = client.get(where)
+    assert ended.json()["state"] == "cancelled"
+    tag = ended.headers["etag"]
+    assert client.get(where, headers={"If-None-Match": tag}).status_code == 304
+    with database.write() as session:
+        session.execute(update(Audit).values(state="succeeded"))
+        session.execute(text("UPDATE audits SET error = NULL"))
+    assert client.get(where, headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_the_answer_is_the_one_that_is_documented(client, compared):
+    """A reply made by hand has the fields of the model, and those that a submission's reply has."""
+    document = client.get("/v1/openapi.json").json()
+    operation = document["paths"]["/v1/comparisons/{comparison_id}"]["get"]
+    assert set(operation["responses"]) == {"200", "304", "404", "422", "500", "503"}
+    assert "ETag" in operation["responses"]["200"]["headers"]
+    fields = document["components"]["schemas"]["Comparison"]["properties"]
+    assert set(client.get(compared).json()) == set(fields)
+    assert set(client.post("/v1/comparisons", json=PAIR | {"b": "keras:ResNet50@none"}).json()) == set(fields)
