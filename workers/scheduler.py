@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import queue
+from app import logs, queue
 from app.db.schedules import clock
 from app.db.session import Database
 from app.services import schedules
@@ -61,6 +61,7 @@ class Scheduler:
 
 def main() -> None:
     """Look every second until told to stop."""
+    logs.configure()
     settings = Settings()
     database = Database(settings.url)
     stop = threading.Event()
