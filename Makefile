@@ -63,6 +63,7 @@ lint: $(INSTALLED) ## Style and import rules, in seconds
 .PHONY: check
 check: lint ## Everything that CI checks besides the tests: style, types, imports, schema, docs
 	$(BIN)/mypy
+	MYPYPATH=benchmarks:examples/digits/digits-torch $(BIN)/mypy --no-warn-return-any --allow-subclassing-any benchmarks/*.py
 	$(BIN)/pytest --quiet tests/app/db/test_migrate.py tests/test_docs.py
 
 .PHONY: benchmark

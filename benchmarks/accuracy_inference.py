@@ -126,7 +126,7 @@ def throughput(model: Path, dataset: Dataset, items: int, rounds: int) -> None:
     """Print the ratios of throughput, live over bare."""
     live = evaluator(model, dataset)
     runner = live.load()
-    ways = {
+    ways: dict[str, Callable[[], object]] = {
         "live": lambda: live.answer(0, items, runner),
         "fed": lambda: fed_loop(runner, dataset, items),
         "plain": lambda: plain_loop(runner, dataset, items),

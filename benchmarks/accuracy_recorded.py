@@ -28,7 +28,8 @@ import numpy as np
 from audit_steps import seconds_by_kind
 from sqlalchemy import func, select
 
-from app.db.tables import Job, Measurement, now
+from app.db.clock import now
+from app.db.tables import Job, Measurement
 from app.domain.states import FINAL
 from app.domain.storage import file_path
 from app.inprocess import InProcess
@@ -165,6 +166,8 @@ def audit(service: InProcess, environment: dict[str, str]) -> None:
         first, last = session.execute(
             select(func.min(Job.started_at), func.max(Job.finished_at)).where(Job.audit_id == uuid.UUID(report["id"]))
         ).one()
+    if first is None or last is None:
+        raise RuntimeError("the audit has no job that has run")
     print(f"  {(first - started).total_seconds():6.1f} s until the first job, two at a time from there")
     for kind, spent in sorted(seconds_by_kind(service.database).items()):
         if kind != "import":

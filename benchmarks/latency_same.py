@@ -104,11 +104,11 @@ def report(found: dict[tuple[str, str], dict[str, Record]]) -> None:
     Console(width=140).print(table)
     every = {way: [records[way] for records in found.values()] for way in (OURS, MEAN, DURATION)}
     spread = {}
-    for way, records in every.items():
-        total = sum(len(record.ratios) for record in records)
-        false = sum(record.false for record in records)
-        spread[way] = math.sqrt(statistics.mean(value**2 for record in records for value in record.ratios))
-        apart = sum(record.told_apart or 0 for record in records)
+    for way, mine in every.items():
+        total = sum(len(record.ratios) for record in mine)
+        false = sum(record.false for record in mine)
+        spread[way] = math.sqrt(statistics.mean(value**2 for record in mine for value in record.ratios))
+        apart = sum(record.told_apart or 0 for record in mine)
         tested = f", {100 * apart / total:.1f}% told apart by a t-test" if way != OURS else ""
         print(f"{way}: {total} comparisons, {100 * false / total:.1f}% false, spread {100 * spread[way]:.3f}%{tested}")
     print(f"tighter than the sequential mean: {spread[MEAN] / spread[OURS]:.1f} times")

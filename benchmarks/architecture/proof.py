@@ -51,7 +51,8 @@ class Reference:
         broken = [value.name for value in proto.graph.output if not np.isfinite(found[value.name]).all()]
         if broken:
             raise ValueError(f"{proto.graph.name}: output {broken[0]} is not finite; draw smaller weights.")
-        np.savez(path, **feeds, **found)
+        arrays: dict[str, Any] = {**feeds, **found}
+        np.savez(path, **arrays)
         self._values = np.load(path)
 
     def value(self, name: str) -> Array | None:

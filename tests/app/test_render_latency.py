@@ -36,7 +36,8 @@ def block():
     common = point("onnxruntime", side(4.17, "onnxruntime"), side(4.3, "onnxruntime"), 0.986, [0.97, 0.996])
     framework = {"common": "onnxruntime", "ratio": 3.13, "ci95": [2.6, 3.7], "model_ratio": 0.986}
     native = point("native", side(42.1, "keras"), side(14.4, "torch"), 3.086, [2.6, 3.67], framework=framework)
-    return judge_latency({"operating_points": [common, native]}, POLICIES["default"])
+    machine = {"short": "0123456789ab", "line": "AMD EPYC, 2 of 2 cores"}
+    return judge_latency({"operating_points": [common, native], "machine": machine}, POLICIES["default"])
 
 
 def test_both_models_stand_in_one_table_of_100_columns(block):
@@ -66,7 +67,11 @@ def test_costs_take_a_sentence_and_leave_out_what_nobody_measured(block):
 def test_an_inconclusive_point_a_changing_output_and_a_missing_point_say_why():
     torch = point("torch", side(4.1, "torch"), side(4.3, "torch", deterministic=False), 1.03, [0.99, 1.09], batch=8)
     torch |= {"precision": "bfloat16", "boundary": "end_to_end", "blocks_needed": 40, "reason": "the budget was spent"}
-    asked = {"operating_points": [torch], "not_measured": [{"operating_point": "torch cuda", "reason": "no device"}]}
+    asked = {
+        "operating_points": [torch],
+        "machine": {},
+        "not_measured": [{"operating_point": "torch cuda", "reason": "no device"}],
+    }
     text = " ".join(shown(*render_latency.comparison(judge_latency(asked, POLICIES["default"]))).split())
     name = "torch, batch 8, bfloat16, end_to_end"
     assert f"{name}: inconclusive: the interval crosses the margin of 5 % (the budget was spent); about 40" in text
@@ -76,10 +81,16 @@ def test_an_inconclusive_point_a_changing_output_and_a_missing_point_say_why():
 
 def test_an_audit_ranks_ratios_and_frameworks(block):
     rows = [
-        finding.to_json() | {"architecture": "mobilenet_v2", "a_ref": "keras:MobileNetV2@none", "b_ref": "timm:b@none"}
+        finding.to_json()
+        | {
+            "comparison_id": "1",
+            "architecture": "mobilenet_v2",
+            "a_ref": "keras:MobileNetV2@none",
+            "b_ref": "timm:b@none",
+        }
         for finding in findings(block, POLICIES["default"], [Dimension.LATENCY])
     ]
-    text = shown(render_latency.ranked(rows, {}))
+    text = shown(render_latency.ranked(rows, {"1": {"latency": block}}))
     assert all(len(line) <= 100 for line in text.splitlines())
     assert "3.086" in text
     assert "│ framework " in text

@@ -131,4 +131,4 @@ def test_a_child_that_takes_too_much_memory_is_killed_and_says_how_much() -> Non
     assert outcome.result is None
     assert outcome.reason is not None
     used, most = map(int, re.findall(r"(\d+) MiB", outcome.reason))
-    assert most == allowed // 2**20 < used < most + 1024
+    assert most == allowed // 2**20 <= used < most + 1024  # it is above by less than a MiB at times
