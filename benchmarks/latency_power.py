@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from workers.engine.latency.points import Entry
 
-PROCESSES = 7
-ROUNDS = 60
+PROCESSES = 5
+ROUNDS = 40
 FIRST_WIDTH = 64
 TRIES = 8
 LARGE = ("resnet50", "mobilenet_v2")
