@@ -51,7 +51,10 @@ def schedulers(settings, number):
         alive = [each for each in started if each.poll() is None]
         for each in alive:
             each.send_signal(signal.SIGTERM)
-        assert [each.wait(timeout=30) for each in alive] == [0] * len(alive)
+        # One that was still importing has no handler yet, and ends by the signal itself.
+        ended = {each.wait(timeout=30) for each in alive}
+        assert ended <= {0, -signal.SIGTERM}
+        assert 0 in ended or not alive
     finally:
         for each in started:
             each.kill()

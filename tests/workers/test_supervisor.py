@@ -181,7 +181,7 @@ def test_stopping_the_worker_gives_the_job_back(supervisor, inspect_job, job, en
 @one_database
 def test_heartbeats_keep_a_job_longer_than_its_lease(supervisor_with, database, inspect_job, job):
     job_id = inspect_job("slow")
-    supervisor = supervisor_with(lease_s=0.6)
+    supervisor = supervisor_with(lease_s=1.5)
     claim = supervisor.claim(job_id)
     running = threading.Thread(target=supervisor.run, args=(claim,))
     running.start()
