@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import uuid
 from typing import Annotated
 
 import typer
+
+from app.cli_shared import AsJson, opened
+from app.output import print_json
 
 AuditId = Annotated[uuid.UUID, typer.Argument(help="Id of the audit.")]
 Against = Annotated[
@@ -20,16 +21,13 @@ def drift(
     audit: AuditId,
     against: Against = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell what changed since another audit: listings, artifacts, verdicts, findings."""
-    from app.inprocess import InProcess
-    from app.settings import Settings
-
-    with InProcess(Settings()) as service:
+    with opened() as service:
         found = service.drift(audit, against)
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2, allow_nan=False) + "\n")
+        print_json(found)
         return
     from app import render, render_drift
 

@@ -7,27 +7,24 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import signal
-import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import select, text
-from sqlalchemy.exc import SQLAlchemyError
 
-from app import logs, queue
+from app import queue
 from app.db import jobs
-from app.db.session import Database
 from app.db.tables import Job
 from app.domain.states import State
-from app.settings import Settings
-from workers import commit
+from workers import commit, looks
 from workers.files import FileStore, Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from app.db.session import Database
+    from app.settings import Settings
 
 _log = structlog.get_logger()
 
@@ -103,21 +100,9 @@ class Reaper:
 
 def main() -> None:
     """Look once a lease until told to stop."""
-    logs.configure()
-    settings = Settings()
-    database = Database(settings.url)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    reaper = Reaper(settings, database)
-    while not stop.is_set():
-        started = time.monotonic()
-        try:
-            reaper.look()
-        except SQLAlchemyError as error:
-            _log.warning("the reaper could not work", error=str(error))
-        stop.wait(max(0.0, settings.lease_s - (time.monotonic() - started)))
-    database.dispose()
+    looks.until_told(
+        "reaper", lambda settings, database: Reaper(settings, database).look, lambda settings: settings.lease_s
+    )
 
 
 if __name__ == "__main__":

@@ -7,21 +7,20 @@ audit and the schedule's next due time are written in one transaction, on the da
 
 from __future__ import annotations
 
-import signal
-import threading
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
-from app import logs, queue
+from app import queue
 from app.db.schedules import clock
-from app.db.session import Database
 from app.services import schedules
-from app.settings import Settings
+from workers import looks
 
 if TYPE_CHECKING:
     import uuid
+
+    from app.db.session import Database
+    from app.settings import Settings
 
 LOOK_S = 1.0
 """Seconds between two looks at the schedules."""
@@ -61,20 +60,7 @@ class Scheduler:
 
 def main() -> None:
     """Look every second until told to stop."""
-    logs.configure()
-    settings = Settings()
-    database = Database(settings.url)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    scheduler = Scheduler(settings, database)
-    while not stop.is_set():
-        try:
-            scheduler.look()
-        except SQLAlchemyError as error:
-            _log.warning("the scheduler could not work", error=str(error))
-        stop.wait(LOOK_S)
-    database.dispose()
+    looks.until_told("scheduler", lambda settings, database: Scheduler(settings, database).look, lambda _: LOOK_S)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from app.api.etags import NOT_MODIFIED, IfNoneMatch, reply
 from app.api.models import (
     Asked,
     Finding,
-    Number,
+    JudgedDifference,
     PageOf,
     PolicyModel,
     PolicyRequest,
@@ -21,7 +21,6 @@ from app.api.models import (
     Words,
 )
 from app.api.problems import responses
-from app.domain.policies import Dimension
 from app.domain.states import State
 from app.domain.verdicts import Verdict
 from app.queue import ring
@@ -89,22 +88,6 @@ class Comparison(ComparisonSummary):
     errors: dict[str, Any] = Field(description="Why a dimension was not measured, by dimension.")
     findings: list[Finding]
     progress: Progress
-
-
-class JudgedDifference(BaseModel):
-    """One judged difference; effects are fractions."""
-
-    dimension: Dimension
-    metric: str
-    a: Number
-    b: Number
-    effect: Number
-    ci95: list[Number] | None
-    margin: Number
-    magnitude: Number
-    verdict: Literal["inside", "outside", "inconclusive"]
-    severity: Literal["critical", "advisory"]
-    details: dict[str, Any]
 
 
 class VerdictRequest(RequestModel):

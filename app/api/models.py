@@ -125,15 +125,9 @@ class Asked(RequestModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-class Finding(BaseModel):
+class JudgedDifference(BaseModel):
     """One judged difference; effects are fractions."""
 
-    id: UUID
-    comparison_id: UUID
-    audit_id: UUID | None
-    architecture: str | None
-    a_ref: str
-    b_ref: str
     dimension: Dimension
     metric: str
     a: Number
@@ -145,6 +139,17 @@ class Finding(BaseModel):
     verdict: Literal["inside", "outside", "inconclusive"]
     severity: Literal["critical", "advisory"]
     details: dict[str, Any]
+
+
+class Finding(JudgedDifference):
+    """A judged difference as it is stored with its comparison."""
+
+    id: UUID
+    comparison_id: UUID
+    audit_id: UUID | None
+    architecture: str | None
+    a_ref: str
+    b_ref: str
     created_at: datetime
 
 
