@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.2
 _LARGEST = 10
-_PAGE = 200
+PAGE = 200
+"""Items of a page that ``every_item`` asks for."""
 _RANKED = {"architecture": "structure", "accuracy": "top1", "latency": None}
 """What ranks the pairs of an audit in each dimension: one metric, or whichever is largest."""
 
@@ -94,7 +95,7 @@ class InProcess:
         wanted = [zoos.named(known, zoo)] if zoo else list(known.values())
         self._read_catalogs(wanted)
         with self.database.read() as session:
-            return _all(lambda cursor: listings.find(session, zoo=zoo, match=match, cursor=cursor, limit=_PAGE))
+            return every_item(lambda cursor: listings.find(session, zoo=zoo, match=match, cursor=cursor, limit=PAGE))
 
     def _read_catalogs(self, wanted: Iterable[Zoo]) -> None:
         with self.database.write() as session:
@@ -107,7 +108,7 @@ class InProcess:
     def datasets(self) -> list[dict[str, Any]]:
         """Return every data set."""
         with self.database.read() as session:
-            return _all(lambda cursor: datasets.find(session, cursor=cursor, limit=_PAGE))
+            return every_item(lambda cursor: datasets.find(session, cursor=cursor, limit=PAGE))
 
     def add_dataset(self, request: dict[str, Any]) -> dict[str, Any]:
         """Store a data set."""
@@ -125,11 +126,11 @@ class InProcess:
 
         def find(cursor: str | None) -> dict[str, Any]:
             return latency_history.find(
-                session, self.settings, ref, fingerprint=fingerprint, since=since, cursor=cursor, limit=_PAGE
+                session, self.settings, ref, fingerprint=fingerprint, since=since, cursor=cursor, limit=PAGE
             )
 
         with self.database.read() as session:
-            return _all(find)
+            return every_item(find)
 
     def contract(self, ref: str) -> dict[str, Any]:
         """Return a listing's input contract; its zoo's catalog is read first if it is out of date."""
@@ -142,8 +143,8 @@ class InProcess:
     def predictions(self, *, dataset: str | None, model: str | None) -> list[dict[str, Any]]:
         """Return every set of predictions, or those on a data set or of a model."""
         with self.database.read() as session:
-            return _all(
-                lambda cursor: predictions.find(session, dataset=dataset, model=model, cursor=cursor, limit=_PAGE)
+            return every_item(
+                lambda cursor: predictions.find(session, dataset=dataset, model=model, cursor=cursor, limit=PAGE)
             )
 
     def import_predictions(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +168,7 @@ class InProcess:
     def policies(self) -> list[dict[str, Any]]:
         """Return every policy in its newest version."""
         with self.database.read() as session:
-            return _all(lambda cursor: policies.find(session, cursor=cursor, limit=_PAGE))
+            return every_item(lambda cursor: policies.find(session, cursor=cursor, limit=PAGE))
 
     def policy(self, name: str) -> dict[str, Any]:
         """Return a policy with its versions."""
@@ -220,7 +221,7 @@ class InProcess:
             ]
 
     def _not_indexed(self, session: Session, zoo: str) -> list[dict[str, Any]]:
-        return _all(lambda cursor: indexes.failures(session, self.settings, zoo, cursor=cursor, limit=_PAGE))
+        return every_item(lambda cursor: indexes.failures(session, self.settings, zoo, cursor=cursor, limit=PAGE))
 
     def similar(self, ref: str, *, zoo: str | None, limit: int) -> dict[str, Any]:
         """Return the nearest architectures of what a reference names; it is fingerprinted first if need be."""
@@ -240,7 +241,7 @@ class InProcess:
         """Return every finding of an audit, the largest first."""
         wanted = findings.Filter(audit_id=uuid.UUID(audit_id))
         with self.database.read() as session:
-            return _all(lambda cursor: findings.find(session, wanted, cursor=cursor, limit=_PAGE))
+            return every_item(lambda cursor: findings.find(session, wanted, cursor=cursor, limit=PAGE))
 
     def ranked(self, audit_id: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:
         """Return the largest findings of an audit by dimension, and the comparisons they belong to, by id."""
@@ -337,7 +338,7 @@ def _together(shown: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _all(find: Callable[[str | None], dict[str, Any]]) -> list[dict[str, Any]]:
+def every_item(find: Callable[[str | None], dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the items of every page."""
     items: list[dict[str, Any]] = []
     cursor: str | None = None

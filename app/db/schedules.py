@@ -49,6 +49,11 @@ def get(session: Session, schedule_id: uuid.UUID, *, to_change: bool = False) ->
     return session.scalar(statement.with_for_update() if to_change else statement)
 
 
+def by_name(session: Session, name: str) -> Schedule | None:
+    """Return the schedule of this name."""
+    return session.scalar(select(Schedule).where(Schedule.name == name))
+
+
 def find(session: Session, *, cursor: str | None, limit: int) -> Page[Schedule]:
     """Return a page of schedules by name."""
     return page(session, select(Schedule), Order("name", Schedule.name, Schedule.id), cursor=cursor, limit=limit)

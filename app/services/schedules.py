@@ -97,6 +97,14 @@ def show(session: Session, schedule_id: uuid.UUID) -> dict[str, Any]:
     return _to_json(session, row, schedules.last_runs(session, [row.id]).get(row.id))
 
 
+def named(session: Session, name: str) -> uuid.UUID:
+    """Return the id of the schedule of this name; raises NotFoundError."""
+    row = schedules.by_name(session, name)
+    if row is None:
+        raise NotFoundError(f"There is no schedule {name!r}; `zooaudit schedules list` lists what there is.")
+    return row.id
+
+
 def find(session: Session, *, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
     """Return a page of schedules as JSON, by name."""
     found = schedules.find(session, cursor=cursor, limit=limit)
