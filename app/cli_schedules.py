@@ -41,11 +41,11 @@ MISSED = "What becomes of due times at which no audit could start."
 @schedules.command("list")
 def schedules_list(*, as_json: AsJson = False) -> None:
     """List the schedules: when each is next due, and its last audit."""
-    from app.inprocess import PAGE, every_item
+    from app.inprocess import every_item
     from app.services import schedules as service
 
     with opened() as here, here.database.read() as session:
-        _show(every_item(lambda cursor: service.find(session, cursor=cursor, limit=PAGE)), as_json=as_json)
+        _show(every_item(lambda wanted: service.find(session, wanted)), as_json=as_json)
 
 
 @schedules.command("add")
@@ -126,12 +126,12 @@ def schedules_remove(name: Name) -> None:
 @schedules.command("runs")
 def schedules_runs(name: Name, *, as_json: AsJson = False) -> None:
     """List what the due times of a schedule led to, the latest first."""
-    from app.inprocess import PAGE, every_item
+    from app.inprocess import every_item
     from app.services import schedules as service
 
     with opened() as here, here.database.read() as session:
         schedule_id = service.named(session, name)
-        found = every_item(lambda cursor: service.runs(session, schedule_id, cursor=cursor, limit=PAGE))
+        found = every_item(lambda wanted: service.runs(session, schedule_id, wanted))
     rows = [run | {"error": (run["error"] or {}).get("message")} for run in found]
     show(found if as_json else rows, as_json=as_json, columns=("due_at", "started_at", "audit_id", "state", "error"))
 

@@ -1,13 +1,14 @@
 """``/v1/webhooks``: addresses that are told when something has ended."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.dependencies import TEXT, Cursor, Limit, OfCaller, OfSettings, Reading, Writing
+from app.api.dependencies import TEXT, OfCaller, OfSettings, Reading, Writing
+from app.api.lists import ListQuery
 from app.api.models import PageOf, RequestModel
 from app.api.problems import responses
 from app.domain.webhooks import DeliveryState, Event
@@ -138,10 +139,17 @@ def create(
     return added
 
 
+class WebhookFilters(ListQuery):
+    """Which webhooks, in which order."""
+
+    enabled: bool | None = None
+    sort: Literal["-created_at", "created_at"] = "-created_at"
+
+
 @router.get("", response_model=PageOf[Webhook], responses=responses(422))
-def find(session: Reading, *, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
+def find(session: Reading, query: Annotated[WebhookFilters, Query()]) -> dict[str, Any]:
     """List the webhooks, the newest first."""
-    return webhooks.find(session, cursor=cursor, limit=limit)
+    return webhooks.find(session, query.selection())
 
 
 @router.get("/{webhook_id}", response_model=Webhook, responses=responses(404, 422))
@@ -174,12 +182,17 @@ def test(webhook_id: UUID, session: Writing) -> dict[str, Any]:
     return webhooks.test(session, webhook_id)
 
 
+class DeliveryFilters(ListQuery):
+    """Which deliveries, in which order."""
+
+    state: DeliveryState | None = None
+    sort: Literal["-created_at", "created_at"] = "-created_at"
+
+
 @router.get("/{webhook_id}/deliveries", response_model=PageOf[Delivery], responses=responses(404, 422))
-def find_deliveries(
-    webhook_id: UUID, session: Reading, *, state: DeliveryState | None = None, cursor: Cursor = None, limit: Limit = 50
-) -> dict[str, Any]:
+def find_deliveries(webhook_id: UUID, session: Reading, query: Annotated[DeliveryFilters, Query()]) -> dict[str, Any]:
     """List the deliveries of a webhook, the newest first, each with its attempts."""
-    return webhooks.deliveries(session, webhook_id, state=state, cursor=cursor, limit=limit)
+    return webhooks.deliveries(session, webhook_id, query.selection())
 
 
 @router.get("/{webhook_id}/deliveries/{delivery_id}", response_model=Delivery, responses=responses(404, 422))

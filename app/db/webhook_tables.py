@@ -64,6 +64,7 @@ class WebhookDelivery(Base):
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
         UniqueConstraint("webhook_id", "event_id"),
+        Index("ix_webhook_deliveries_webhook_id_created_at_id", "webhook_id", "created_at", "id"),
         Index("ix_webhook_deliveries_pending", "next_attempt_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import CursorResult, func, select, update
 
 from app.db.clock import present
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.webhook_tables import Webhook, WebhookAttempt, WebhookDelivery, WebhookEvent
 from app.domain.webhooks import DeliveryState
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
+
+    from app.db.paging import Page, Selection
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,17 @@ def get(session: Session, webhook_id: uuid.UUID, *, to_change: bool = False) -> 
     return session.scalar(statement.with_for_update() if to_change else statement)
 
 
-def find(session: Session, *, cursor: str | None, limit: int) -> Page[Webhook]:
-    """Return a page of webhooks, the newest first."""
-    order = Order("-created_at", Webhook.created_at, Webhook.id, descending=True)
-    return page(session, select(Webhook), order, cursor=cursor, limit=limit)
+LISTED = Listed(
+    Webhook, Webhook.id, sorts={"created_at": Webhook.created_at}, sort="-created_at", filters={"enabled": None}
+)
+
+DELIVERIES = Listed(
+    WebhookDelivery,
+    WebhookDelivery.id,
+    sorts={"created_at": WebhookDelivery.created_at},
+    sort="-created_at",
+    filters={"state": None},
+)
 
 
 def delivery(session: Session, webhook_id: uuid.UUID, delivery_id: uuid.UUID) -> WebhookDelivery | None:
@@ -60,15 +69,9 @@ def delivery(session: Session, webhook_id: uuid.UUID, delivery_id: uuid.UUID) ->
     return session.scalar(statement.where(WebhookDelivery.webhook_id == webhook_id))
 
 
-def deliveries(
-    session: Session, webhook_id: uuid.UUID, *, state: DeliveryState | None, cursor: str | None, limit: int
-) -> Page[WebhookDelivery]:
-    """Return a page of a webhook's deliveries, the newest first."""
-    statement = select(WebhookDelivery).where(WebhookDelivery.webhook_id == webhook_id)
-    if state is not None:
-        statement = statement.where(WebhookDelivery.state == state)
-    order = Order("-created_at", WebhookDelivery.created_at, WebhookDelivery.id, descending=True)
-    return page(session, statement, order, cursor=cursor, limit=limit)
+def deliveries(session: Session, webhook_id: uuid.UUID, wanted: Selection) -> Page[WebhookDelivery]:
+    """Return a page of the deliveries to a webhook that are wanted."""
+    return DELIVERIES.page(session, wanted, WebhookDelivery.webhook_id == webhook_id)
 
 
 def events(session: Session, rows: Collection[WebhookDelivery]) -> dict[uuid.UUID, WebhookEvent]:

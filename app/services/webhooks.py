@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.db.webhook_tables import WebhookAttempt, WebhookDelivery, WebhookEvent
     from app.settings import Settings
 
@@ -109,9 +110,9 @@ def show(session: Session, webhook_id: uuid.UUID) -> dict[str, Any]:
     return _to_json(session, _row(session, webhook_id))
 
 
-def find(session: Session, *, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
-    """Return a page of webhooks as JSON, the newest first."""
-    return webhooks.find(session, cursor=cursor, limit=limit).map(lambda row: _to_json(session, row))
+def find(session: Session, wanted: Selection) -> dict[str, Any]:
+    """Return a page of the webhooks that are wanted as JSON."""
+    return webhooks.LISTED.page(session, wanted).map(lambda row: _to_json(session, row))
 
 
 def test(session: Session, webhook_id: uuid.UUID) -> dict[str, Any]:
@@ -123,17 +124,10 @@ def test(session: Session, webhook_id: uuid.UUID) -> dict[str, Any]:
     return _deliveries(session, [outbox.test(session, row)])[0]
 
 
-def deliveries(
-    session: Session,
-    webhook_id: uuid.UUID,
-    *,
-    state: DeliveryState | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> dict[str, Any]:
-    """Return a page of a webhook's deliveries as JSON, the newest first, each with its attempts."""
+def deliveries(session: Session, webhook_id: uuid.UUID, wanted: Selection) -> dict[str, Any]:
+    """Return a page of a webhook's deliveries as JSON, each with its attempts; raises NotFoundError."""
     _row(session, webhook_id)
-    found = webhooks.deliveries(session, webhook_id, state=state, cursor=cursor, limit=limit)
+    found = webhooks.deliveries(session, webhook_id, wanted)
     return {"items": _deliveries(session, found.items), "next_cursor": found.next_cursor}
 
 

@@ -77,6 +77,8 @@ def _create_deliveries() -> None:
         sqlite_where=_PENDING,
         postgresql_where=_PENDING,
     )
+    listed = ["webhook_id", "created_at", "id"]
+    op.create_index("ix_webhook_deliveries_webhook_id_created_at_id", "webhook_deliveries", listed)
     op.create_table(
         "webhook_attempts",
         sa.Column("delivery_id", sa.Uuid(), nullable=False),

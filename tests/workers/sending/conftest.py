@@ -18,6 +18,7 @@ from sqlalchemy import update
 
 from app.db import comparisons
 from app.db.clock import now
+from app.db.paging import Selection
 from app.db.tables import Comparison
 from app.db.webhook_tables import WebhookDelivery
 from app.domain.ids import new_id
@@ -121,7 +122,7 @@ class Office:
     def deliveries(self, webhook):
         """Return the deliveries of a webhook as the API shows them."""
         with self.database.read() as session:
-            return webhooks.deliveries(session, uuid.UUID(webhook["id"]))["items"]
+            return webhooks.deliveries(session, uuid.UUID(webhook["id"]), Selection())["items"]
 
     def show(self, webhook):
         """Return a webhook as the API shows it."""
