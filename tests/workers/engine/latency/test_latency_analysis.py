@@ -26,7 +26,7 @@ def block(
     wait = rng.random((10, 3)) * waits * own
     value = {
         "slots": [0, 1, 0],
-        "wall_ns": (own + wait).astype(int).tolist(),
+        "call_ns": (own + wait).astype(int)[:, :, None].tolist(),
         "cpu_ns": own.astype(int).tolist(),
         "wait_ns": wait.astype(int).tolist(),
         "switches": (wait > 0).astype(int).tolist(),

@@ -59,7 +59,7 @@ class Machine:
         zeros = np.zeros_like(times, dtype=int).tolist()
         point = {
             "slots": SLOTS,
-            "wall_ns": (times * 1e9).astype(int).tolist(),
+            "call_ns": (times * 1e9).astype(int)[:, :, None].tolist(),
             "cpu_ns": (times * 1e9).astype(int).tolist(),
             "wait_ns": zeros,
             "switches": zeros,
@@ -98,7 +98,7 @@ def session(machine: Machine, monkeypatch: pytest.MonkeyPatch, *, margin: float,
 
     def run_forked(body: Any, _limits: process.Limits) -> process.Outcome:
         result = body(None)
-        rounds = len(result["points"][0]["wall_ns"])
+        rounds = len(result["points"][0]["call_ns"])
         return process.Outcome(START_S + rounds * CALL_S * len(SLOTS), result)
 
     monkeypatch.setattr(process, "run_forked", run_forked)
