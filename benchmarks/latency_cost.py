@@ -59,7 +59,7 @@ def blocks(pair: tuple[Entry, Entry], runtime: str) -> list[tuple[float, dict[st
             seed=0,
             number=number,
             left_s=20.0,
-            done=0,
+            done=(),
             scatter=Scatter(),
             margin=POLICY.latency_margin,
             apart=False,

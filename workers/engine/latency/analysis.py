@@ -12,7 +12,7 @@ import numpy as np
 
 from workers.engine.latency import statistics
 from workers.engine.latency.around import Around
-from workers.engine.latency.plan import Scatter
+from workers.engine.latency.plan import ASSUMED_BLOCKS, Scatter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,7 +227,7 @@ def _scatter(ratios: Sequence[statistics.BlockRatio]) -> Scatter:
     """Split the scatter of block ratios by where it comes from.
 
     The halves of one block share its process, so that their difference holds what iterations and time do; the ratios of
-    several blocks hold all three.
+    several blocks hold all three. What the few blocks show is averaged with what is assumed.
     """
     assumed = Scatter()
     if len(ratios) < _SCATTER_BLOCKS:
@@ -236,7 +236,17 @@ def _scatter(ratios: Sequence[statistics.BlockRatio]) -> Scatter:
     explained = float(np.mean([Scatter(iterations, 0.0, 0.0).variance(item.pairs) for item in ratios]))
     inside = float(np.mean([item.halves**2 for item in ratios])) / 4
     total = float(np.var([item.log_ratio for item in ratios], ddof=1))
-    return Scatter(iterations, max(inside - explained, 0.0) ** 0.5, max(total - max(inside, explained), 0.0) ** 0.5)
+
+    def averaged(shown: float, sd: float) -> float:
+        """Average a variance of these blocks with the assumed one, by degrees of freedom; the standard deviation."""
+        weight = len(ratios) - 1
+        return float(np.sqrt((weight * max(shown, 0.0) + ASSUMED_BLOCKS * sd**2) / (weight + ASSUMED_BLOCKS)))
+
+    return Scatter(
+        iterations,
+        averaged(inside - explained, assumed.time),
+        averaged(total - max(inside, explained), assumed.processes),
+    )
 
 
 @dataclass(frozen=True)
@@ -248,9 +258,12 @@ class PointResult:
     control: Pair | None
 
     def settled(self, margin: float) -> str | None:
-        """``decided`` or ``precise`` when every pair is and the control is no wider than the margin; else None."""
+        """``decided`` or ``precise`` when every pair is; else None.
+
+        The control's interval must be within half of the margin, so that one that moved by the whole margin is seen.
+        """
         values = [item.wall for item in self.pairs]
-        if self.control and not self.control.wall.half_width() < margin:
+        if self.control and not self.control.wall.half_width() < margin / 2:
             return None
         if not values:
             return "decided" if self.control and statistics.decided(self.control.wall, margin) else None

@@ -51,8 +51,8 @@ TURN_S = 0.002
 class Task:
     """What one block shall do.
 
-    ``points`` differ in batch and boundary; ``left_s`` is what remains of their budget; ``apart`` gives each copy a
-    process of its own.
+    ``points`` differ in batch and boundary; ``left_s`` is what remains of their budget; ``done`` are the rounds of the
+    blocks before; ``apart`` gives each copy a process of its own.
     """
 
     entries: tuple[Entry, ...]
@@ -60,7 +60,7 @@ class Task:
     seed: int
     number: int
     left_s: float
-    done: int
+    done: tuple[int, ...]
     scatter: Scatter
     margin: float
     apart: bool

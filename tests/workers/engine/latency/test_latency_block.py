@@ -38,7 +38,7 @@ class Counting:
 
 
 def rotated(gpu: Gpu | None, numbers: int = 200_000) -> analysis.PointBlock:
-    task = block.Task((), (OperatingPoint("torch"),), 0, 0, 60.0, 0, Scatter(), 0.05, apart=False)
+    task = block.Task((), (OperatingPoint("torch"),), 0, 0, 60.0, (), Scatter(), 0.05, apart=False)
     slots = [block._Slot(entry, Counting(numbers)) for entry in (0, 1, 0)]
     point = block._Point(task, 0, slots, {}, gpu)
     rng = np.random.default_rng(0)
