@@ -8,7 +8,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.vetting_tables import PolicyVersion
 from app.domain.policies import POLICIES, Policy
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def _newest() -> ColumnElement[bool]:
+def newest() -> ColumnElement[bool]:
+    """Whether a row is the newest version of its policy."""
     newer = aliased(PolicyVersion)
     return ~exists().where(newer.name == PolicyVersion.name, newer.version > PolicyVersion.version)
 
 
 def get(session: Session, name: str, version: int | None = None) -> PolicyVersion | None:
     """Return a version of a policy, the newest if none is named; None when there is none."""
-    wanted = _newest() if version is None else PolicyVersion.version == version
+    wanted = newest() if version is None else PolicyVersion.version == version
     return session.scalar(select(PolicyVersion).where(PolicyVersion.name == name, wanted))
 
 
@@ -39,10 +40,13 @@ def names(session: Session) -> list[str]:
     return list(session.scalars(select(PolicyVersion.name).distinct().order_by(PolicyVersion.name)))
 
 
-def find(session: Session, *, cursor: str | None, limit: int) -> Page[PolicyVersion]:
-    """Return a page of the newest versions, by name."""
-    order = Order("name", PolicyVersion.name, PolicyVersion.id)
-    return page(session, select(PolicyVersion).where(_newest()), order, cursor=cursor, limit=limit)
+LISTED = Listed(
+    PolicyVersion,
+    PolicyVersion.id,
+    sorts={"name": PolicyVersion.name, "created_at": PolicyVersion.created_at},
+    sort="name",
+    filters={"shipped": lambda shipped: PolicyVersion.name.in_(POLICIES) == shipped},
+)
 
 
 def keep(session: Session, policy: Policy) -> tuple[PolicyVersion, bool]:
