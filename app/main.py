@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from app import logs
+from app import logs, tracing
 from app.api import (
     audits,
     claims,
@@ -23,6 +23,7 @@ from app.api import (
     problems,
     schedules,
     vettings,
+    webhooks,
     zoos,
 )
 from app.api.access import Access
@@ -44,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     if settings is None:
         logs.configure()
+        tracing.configure("zooaudit-api")
     chosen = settings or Settings()
     metrics = Metrics()
 
@@ -54,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if chosen.embedded:
             upgrade(database)
         app.state.database = database
-        with metrics.of_jobs(database):
+        with metrics.of(database):
             yield
         database.dispose()
 
@@ -83,6 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         latency,
         policies,
         vettings,
+        webhooks,
         health,
     ):
         app.include_router(resource.router)

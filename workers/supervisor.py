@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from app import tracing
 from app.db import jobs
 from app.db.jobs import LeaseLostError
 from app.domain.states import FailureClass, JobKind
@@ -80,7 +81,12 @@ class Supervisor:
 
     def run(self, claim: Claim) -> None:
         """Run a claimed job and store how it ended; a lost lease stores nothing. Never raises for a job's sake."""
-        with bound_contextvars(**_told(claim)):
+        told = _told(claim)
+        attributes = {f"zooaudit.{name}": value for name, value in told.items()}
+        with (
+            tracing.span(f"job {claim.kind}", kind="CONSUMER", parent=claim.traceparent, attributes=attributes),
+            bound_contextvars(**told),
+        ):
             self._run_to_end(claim)
             ring_released(self._database, self._settings, claim)
 
@@ -90,6 +96,7 @@ class Supervisor:
             self._run(claim)
         except LeaseLostError:
             _log.warning("lease lost; nothing stored")
+            tracing.failed("lease lost")
         except CancelledError:
             _log.info("job cancelled")
             self._end(lambda session: commit.cancelled(session, claim))
@@ -98,9 +105,11 @@ class Supervisor:
             self._end(lambda session: jobs.give_back(session, claim))
         except AttemptFailedError as error:
             _log.info("job failed", failure=error.to_json())
+            tracing.failed(str(error))
             self._fail(claim, error)
         except Exception as error:  # noqa: BLE001 - whatever it was, it must not end the worker
             _log.exception("worker failed")
+            tracing.failed("worker failed")
             message = f"The worker failed on this job ({type(error).__name__}: {error}); its log has the details."
             self._fail(claim, AttemptFailedError(FailureClass.TRANSIENT, "worker-failed", message[:1000]))
         else:
@@ -195,8 +204,11 @@ class Supervisor:
             },
         }
         stderr = scratch / "engine.log"
-        engine = self._engines.start(document, stderr)
-        reply = Watch(engine, work.what, limits, scratch, stderr).wait(check=lease.check, report=lease.report)
+        # The engine has no network to tell of itself; this span is its life as seen from outside.
+        with tracing.span(f"engine {operation}", attributes={"zooaudit.subject": work.what}):
+            engine = self._engines.start(document, stderr)
+            tracing.named(f"engine {operation}", **{"process.pid": engine.pid})
+            reply = Watch(engine, work.what, limits, scratch, stderr).wait(check=lease.check, report=lease.report)
         if missing := reply.result["confinement"]["missing"]:
             _log.warning("measured without full confinement", missing=missing)
         return reply

@@ -13,6 +13,7 @@ from sqlalchemy import CursorResult, and_, exists, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
+from app import tracing
 from app.db.clock import present
 from app.db.tables import Job, JobNeed
 from app.domain.states import FINAL, FailureClass, JobKind, State
@@ -45,6 +46,7 @@ class Claim:
     payload: dict[str, Any]
     comparison_id: uuid.UUID | None
     audit_id: uuid.UUID | None
+    traceparent: str | None
 
 
 def add(
@@ -91,6 +93,7 @@ def _add_one(
             available_at=present(session),
             comparison_id=comparison_id,
             audit_id=audit_id,
+            traceparent=tracing.context(),
         )
         try:
             with session.begin_nested():
@@ -162,7 +165,7 @@ def claim(
             started_at=present(session),
             progress=None,
         )
-        .returning(Job.id, Job.attempt, Job.kind, Job.payload, Job.comparison_id, Job.audit_id)
+        .returning(Job.id, Job.attempt, Job.kind, Job.payload, Job.comparison_id, Job.audit_id, Job.traceparent)
         .execution_options(synchronize_session=False)
     )
     try:
