@@ -47,6 +47,18 @@ class Settings(BaseSettings):
     engine_memory_bytes: int = Field(
         default=12 * 2**30, ge=2**28, description="Resident memory of a measurement's processes that gets them killed."
     )
+    keep_raw_days: float | None = Field(
+        default=None,
+        ge=1,
+        description="Days that raw files are kept after their last use: latency samples, predictions by item, exported "
+        "models. Default: for ever. Results and verdicts stay.",
+    )
+    keep_idempotency_days: float = Field(
+        default=7, ge=1, description="Days in which the same Idempotency-Key makes no second thing."
+    )
+    keep_deliveries_days: float = Field(
+        default=30, ge=2, description="Days that events and their deliveries to webhooks are kept."
+    )
     public_url: str | None = Field(
         default=None,
         max_length=500,
