@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain.teams import NAME, SHARED
+
 
 class Settings(BaseSettings):
     """Settings of one process. Every field is set by the environment variable ``ZOOAUDIT_<FIELD>``."""
@@ -45,6 +47,12 @@ class Settings(BaseSettings):
     engine_timeout_s: float = Field(default=900.0, gt=0, description="Wall time after which a measurement is killed.")
     engine_memory_bytes: int = Field(
         default=12 * 2**30, ge=2**28, description="Resident memory of a measurement's processes that gets them killed."
+    )
+    team: str = Field(
+        default=SHARED,
+        pattern=NAME.pattern,
+        description="Team that the command line works for: it sees what is shared and what is this team's, and what it "
+        "submits is this team's. Default: for everybody.",
     )
     host: str = Field(default="127.0.0.1", description="Address that `zooaudit serve` listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port that `zooaudit serve` listens on.")
