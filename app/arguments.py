@@ -68,6 +68,34 @@ def seconds(text: str) -> float:
     return value
 
 
+def audit(
+    *,
+    zoo: Sequence[str],
+    model: Sequence[str] | None,
+    dimension: Sequence[Dimension] | None,
+    dataset: str | None,
+    policy_name: str,
+    weights: str,
+    point: Sequence[str] | None,
+    budget: str,
+    accuracy_runtime: str | None,
+    accuracy_device: str | None,
+) -> dict[str, Any]:
+    """Return the request of an audit, as the services take it."""
+    return {
+        "zoos": list(zoo),
+        "models": list(model or ()),
+        "dimensions": [str(item) for item in dict.fromkeys(dimension)] if dimension else None,
+        "dataset": dataset,
+        "policy": policy(policy_name),
+        "weights": weights,
+        "latency_budget_s": seconds(budget),
+        "operating_points": points(point),
+        "accuracy_runtime": accuracy_runtime,
+        "accuracy_device": accuracy_device,
+    }
+
+
 def check_folder(path: Path | None) -> None:
     """Refuse, before any work, a file to be written that lies in no folder; None is no file."""
     if path is not None and not path.absolute().parent.is_dir():

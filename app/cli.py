@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app import arguments, cli_drift, cli_vetting
+from app import arguments, cli_drift, cli_schedules, cli_vetting
 from app.cli_shared import (
     AccuracyDevice,
     AccuracyRuntime,
@@ -19,8 +19,10 @@ from app.cli_shared import (
     ContractFile,
     DatasetName,
     Dimensions,
+    Models,
     Points,
     PolicyName,
+    Weights,
     opened,
 )
 from app.domain.datasets import FORMATS
@@ -39,6 +41,7 @@ cli.add_typer(datasets, name="datasets")
 predictions = typer.Typer(help="Import and list predictions.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(predictions, name="predictions")
 cli.add_typer(cli_vetting.policies, name="policies")
+cli.add_typer(cli_schedules.schedules, name="schedules")
 cli.command()(cli_vetting.vet)
 
 _PREDICTION = ("model", "dataset", "recorded", "items", "top1", "top5")
@@ -133,13 +136,11 @@ def compare(
 @cli.command()
 def audit(
     zoo: Annotated[list[str], typer.Option("--zoo", help="Zoo to audit; give at least two.")],
-    model: Annotated[
-        list[str] | None, typer.Option("--model", help="Architecture keys to audit, with wildcards. Default: all.")
-    ] = None,
+    model: Models = None,
     dimension: Dimensions = None,
     dataset: DatasetName = None,
     policy: PolicyName = "default",
-    weights: Annotated[str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")] = "default",
+    weights: Weights = "default",
     point: Points = None,
     budget: Budget = "60s",
     accuracy_runtime: AccuracyRuntime = None,
@@ -150,18 +151,18 @@ def audit(
 ) -> None:
     """Compare same-named models zoo against zoo; print the largest discrepancies."""
     arguments.check_folder(report)
-    request = {
-        "zoos": zoo,
-        "models": model or [],
-        "dimensions": [str(item) for item in dict.fromkeys(dimension)] if dimension else None,
-        "dataset": dataset,
-        "policy": arguments.policy(policy),
-        "weights": weights,
-        "latency_budget_s": arguments.seconds(budget),
-        "operating_points": arguments.points(point),
-        "accuracy_runtime": accuracy_runtime,
-        "accuracy_device": accuracy_device,
-    }
+    request = arguments.audit(
+        zoo=zoo,
+        model=model,
+        dimension=dimension,
+        dataset=dataset,
+        policy_name=policy,
+        weights=weights,
+        point=point,
+        budget=budget,
+        accuracy_runtime=accuracy_runtime,
+        accuracy_device=accuracy_device,
+    )
     with opened() as service:
         found = service.audit(request)
         if found["state"] != "succeeded":

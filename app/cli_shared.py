@@ -35,6 +35,10 @@ Points = Annotated[
 AccuracyRuntime = Annotated[
     str | None, typer.Option(help="Runtime that answers the data set: onnxruntime (default) or torch.")
 ]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", help="Architecture keys to audit, with wildcards. Default: all.")
+]
+Weights = Annotated[str, typer.Option("--weights", help="Weights tag to pick; none needs no download.")]
 AccuracyDevice = Annotated[str | None, typer.Option(help="Device that it runs on: cpu (default) or cuda.")]
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from app.db.migrate import upgrade
+from app.db.paging import MAX_LIMIT, Selection
 from app.db.session import Database
 from app.domain.states import FINAL, State
 from app.errors import ServiceError
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.2
 _LARGEST = 10
-_PAGE = 200
 _RANKED = {"architecture": "structure", "accuracy": "top1", "latency": None}
 """What ranks the pairs of an audit in each dimension: one metric, or whichever is largest."""
 
@@ -94,7 +94,7 @@ class InProcess:
         wanted = [zoos.named(known, zoo)] if zoo else list(known.values())
         self._read_catalogs(wanted)
         with self.database.read() as session:
-            return _all(lambda cursor: listings.find(session, zoo=zoo, match=match, cursor=cursor, limit=_PAGE))
+            return every_item(lambda wanted: listings.find(session, wanted), zoo=zoo, match=match)
 
     def _zoos(self) -> dict[str, Zoo]:
         with self.database.read() as session:
@@ -111,7 +111,7 @@ class InProcess:
     def datasets(self) -> list[dict[str, Any]]:
         """Return every data set."""
         with self.database.read() as session:
-            return _all(lambda cursor: datasets.find(session, cursor=cursor, limit=_PAGE))
+            return every_item(lambda wanted: datasets.find(session, wanted))
 
     def add_dataset(self, request: dict[str, Any]) -> dict[str, Any]:
         """Store a data set."""
@@ -126,14 +126,12 @@ class InProcess:
 
     def history(self, ref: str, *, fingerprint: str | None, since: datetime | None) -> list[dict[str, Any]]:
         """Return every timed run of a listing, the newest first, with the steps in its history."""
-
-        def find(cursor: str | None) -> dict[str, Any]:
-            return latency_history.find(
-                session, self.settings, ref, fingerprint=fingerprint, since=since, cursor=cursor, limit=_PAGE
-            )
-
         with self.database.read() as session:
-            return _all(find)
+            return every_item(
+                lambda wanted: latency_history.find(session, self.settings, ref, wanted),
+                fingerprint=fingerprint,
+                since=since,
+            )
 
     def contract(self, ref: str) -> dict[str, Any]:
         """Return a listing's input contract; its zoo's catalog is read first if it is out of date."""
@@ -147,9 +145,7 @@ class InProcess:
     def predictions(self, *, dataset: str | None, model: str | None) -> list[dict[str, Any]]:
         """Return every set of predictions, or those on a data set or of a model."""
         with self.database.read() as session:
-            return _all(
-                lambda cursor: predictions.find(session, dataset=dataset, model=model, cursor=cursor, limit=_PAGE)
-            )
+            return every_item(lambda wanted: predictions.find(session, wanted), dataset=dataset, model=model)
 
     def import_predictions(self, request: dict[str, Any]) -> dict[str, Any]:
         """Submit an import of predictions, wait for its end, return it."""
@@ -172,7 +168,7 @@ class InProcess:
     def policies(self) -> list[dict[str, Any]]:
         """Return every policy in its newest version."""
         with self.database.read() as session:
-            return _all(lambda cursor: policies.find(session, cursor=cursor, limit=_PAGE))
+            return every_item(lambda wanted: policies.find(session, wanted))
 
     def policy(self, name: str) -> dict[str, Any]:
         """Return a policy with its versions."""
@@ -225,7 +221,7 @@ class InProcess:
             ]
 
     def _not_indexed(self, session: Session, zoo: str) -> list[dict[str, Any]]:
-        return _all(lambda cursor: indexes.failures(session, self.settings, zoo, cursor=cursor, limit=_PAGE))
+        return every_item(lambda wanted: indexes.failures(session, self.settings, zoo, wanted))
 
     def similar(self, ref: str, *, zoo: str | None, limit: int) -> dict[str, Any]:
         """Return the nearest architectures of what a reference names; it is fingerprinted first if need be."""
@@ -243,17 +239,16 @@ class InProcess:
 
     def findings(self, audit_id: str) -> list[dict[str, Any]]:
         """Return every finding of an audit, the largest first."""
-        wanted = findings.Filter(audit_id=uuid.UUID(audit_id))
         with self.database.read() as session:
-            return _all(lambda cursor: findings.find(session, wanted, cursor=cursor, limit=_PAGE))
+            return every_item(lambda wanted: findings.find(session, wanted), audit_id=uuid.UUID(audit_id))
 
     def ranked(self, audit_id: str) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:
         """Return the largest findings of an audit by dimension, and the comparisons they belong to, by id."""
         found: dict[str, list[dict[str, Any]]] = {}
         with self.database.read() as session:
             for dimension, metric in _RANKED.items():
-                wanted = findings.Filter(audit_id=uuid.UUID(audit_id), dimension=dimension, metric=metric)
-                found[dimension] = findings.find(session, wanted, limit=_LARGEST)["items"]
+                filters = {"audit_id": uuid.UUID(audit_id), "dimension": dimension, "metric": metric}
+                found[dimension] = findings.find(session, Selection(filters, limit=_LARGEST))["items"]
             ids = {item["comparison_id"] for items in found.values() for item in items}
             return found, {each: comparisons.show(session, uuid.UUID(each)) for each in ids}
 
@@ -342,12 +337,12 @@ def _together(shown: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _all(find: Callable[[str | None], dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the items of every page."""
+def every_item(find: Callable[[Selection], dict[str, Any]], **filters: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Return the items of every page that the filters leave."""
     items: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
-        page = find(cursor)
+        page = find(Selection(filters, cursor=cursor, limit=MAX_LIMIT))
         items += page["items"]
         cursor = page["next_cursor"]
         if cursor is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -53,6 +53,20 @@ class Settings(BaseSettings):
         pattern=NAME.pattern,
         description="Team that the command line works for: it sees what is shared and what is this team's, and what it "
         "submits is this team's. Default: for everybody.",
+    )
+    engine_cpu_s: float = Field(
+        default=7200.0, gt=0, description="Processor time after which a process of a measurement is killed."
+    )
+    engine_disk_bytes: int = Field(
+        default=16 * 2**30, ge=2**20, description="What a measurement may leave in its scratch folder, and in one file."
+    )
+    engine_processes: int = Field(
+        default=1024, ge=16, description="Processes and threads of a measurement; more get it killed."
+    )
+    confinement: Literal["warn", "require"] = Field(
+        default="warn",
+        description="What becomes of measurements on a machine that cannot confine them (docs/security.md): "
+        "warn in the log and measure, or require confinement and refuse.",
     )
     host: str = Field(default="127.0.0.1", description="Address that `zooaudit serve` listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port that `zooaudit serve` listens on.")

@@ -59,7 +59,7 @@ def blocks(pair: tuple[Entry, Entry], runtime: str) -> list[tuple[float, dict[st
             seed=0,
             number=number,
             left_s=20.0,
-            done=0,
+            done=(),
             scatter=Scatter(),
             margin=POLICY.latency_margin,
             apart=False,
@@ -76,7 +76,7 @@ def overhead(name: str, pair: tuple[Entry, Entry], runtime: str) -> None:
     between, beyond = [], []
     for seconds, result in blocks(pair, runtime):
         (point,) = result["points"]
-        measured = np.sum(point["wall_ns"]) / 1e9
+        measured = np.sum(point["call_ns"]) / 1e9
         between.append(result["rotation_s"] / measured - 1)
         beyond.append(seconds - result["start_s"] - result["rotation_s"])
     print(

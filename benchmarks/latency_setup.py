@@ -51,53 +51,56 @@ def lenet5() -> torch.nn.Module:
     return module
 
 
+WIDTH = 64
+"""Channels of the planted convolutions."""
 SHAPES = {resnet50: (1, 3, 224, 224), mobilenet_v2: (1, 3, 224, 224), lenet5: (1, 1, 32, 32)}
 NETWORKS = {build.__name__: build for build in SHAPES}
 
 
 class Planted(torch.nn.Module):
-    """A network beside which two convolutions of ``width`` channels run on a small copy of the picture.
+    """A network beside which two convolutions run on a corner of the picture, ``side`` pixels wide and high.
 
     Their cost is arithmetic on data that stays in the cache, so that it is the same whatever else the machine does.
     """
 
-    def __init__(self, name: str, width: int) -> None:
+    def __init__(self, name: str, side: int) -> None:
         super().__init__()
         self.network = NETWORKS[name]()
+        self.side = side
         self.planted = torch.nn.Sequential(
-            torch.nn.AvgPool2d(8),
-            torch.nn.Conv2d(3, width, 1),
-            torch.nn.Conv2d(width, width, 3, padding=1),
+            torch.nn.Conv2d(3, WIDTH, 1),
+            torch.nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
             torch.nn.AdaptiveAvgPool2d(1),
             torch.nn.Flatten(),
-            torch.nn.Linear(width, 1000),
+            torch.nn.Linear(WIDTH, 1000),
         )
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Return the sum of both answers."""
-        found: torch.Tensor = self.network(pictures) + self.planted(pictures)
+        corner = pictures[:, :, : self.side, : self.side]
+        found: torch.Tensor = self.network(pictures) + self.planted(corner)
         return found
 
 
-def planted(name: str, width: int) -> torch.nn.Module:
-    """Return the network with planted layers of this width, or as it is for 0."""
-    return Planted(name, width).eval() if width else NETWORKS[name]()
+def planted(name: str, side: int) -> torch.nn.Module:
+    """Return the network with layers planted on a corner of this side, or as it is for 0."""
+    return Planted(name, side).eval() if side else NETWORKS[name]()
 
 
-def entry(ref: str, name: str, folder: Path, width: int = 0) -> Entry:
+def entry(ref: str, name: str, folder: Path, side: int = 0) -> Entry:
     """Return a listing that runs on onnxruntime and on torch; its file is made at the first call."""
-    path = folder / f"{name}-{width}.onnx"
+    path = folder / f"{name}-{side}.onnx"
     shape = SHAPES[NETWORKS[name]]
     if not path.exists():
         # In a process of its own: blocks are forked from this one, which must not have run torch's threads.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            pool.submit(_export, name, width, shape, path).result()
-    return Entry(ref, path, partial(planted, name, width), shape)
+            pool.submit(_export, name, side, shape, path).result()
+    return Entry(ref, path, partial(planted, name, side), shape)
 
 
-def _export(name: str, width: int, shape: tuple[int, ...], path: Path) -> None:
+def _export(name: str, side: int, shape: tuple[int, ...], path: Path) -> None:
     torch.manual_seed(0)
-    export_module(planted(name, width), shape, path)
+    export_module(planted(name, side), shape, path)
 
 
 @contextlib.contextmanager

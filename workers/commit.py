@@ -40,7 +40,7 @@ def measurement(session: Session, claim: Claim, work: Work, result: dict[str, An
     """
     jobs.take_to_finish(session, claim)
     values = dict(result)
-    network = values.pop("network", None)
+    confinement = values.pop("confinement")
     artifact, dataset = work.artifact, None
     if claim.kind == JobKind.INSPECT:
         artifact = values["artifact"]["sha256"]
@@ -72,7 +72,7 @@ def measurement(session: Session, claim: Claim, work: Work, result: dict[str, An
         subject=work.what[:2000],
         artifact_sha256=artifact,
         protocol=work.protocol,
-        environment=environment.record() | {"network": network},
+        environment=environment.record() | {"confinement": confinement},
         values=values,
         files=files,
         job_id=claim.id,

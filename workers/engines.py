@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +28,9 @@ WARM = frozenset({"inspect", "structure", "predict", "shard", "latency"})
 
 _FILE_ZOOS = frozenset({"onnx", "file"})
 """Zoos whose models are files, which no framework has to build."""
+
+_FOR_ENGINES = frozenset({"ZOOAUDIT_CACHE_DIR", "ZOOAUDIT_ONNX_HUB_URL"})
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE)
 
 _EXIT_WAIT_S = 10.0
 
@@ -58,8 +62,14 @@ def kill_group(pgid: int, number: signal.Signals) -> None:
         os.killpg(pgid, number)
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, **ENVIRONMENT}
+def _environment(*, network: bool) -> dict[str, str]:
+    """Return an engine's environment: without what is the service's own, and secrets only for downloads."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if (name in _FOR_ENGINES or not name.startswith("ZOOAUDIT_")) and (network or not _SECRET.search(name))
+    }
+    return {**kept, **ENVIRONMENT}
 
 
 class _Plain:
@@ -71,7 +81,7 @@ class _Plain:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=_environment(),
+            env=_environment(network=document["network"]),
             process_group=0,
         )
         self.pid = self._process.pid
@@ -214,7 +224,7 @@ class TemplateEngines:
                     [sys.executable, "-m", "workers.engine.template"],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
-                    env=_environment(),
+                    env=_environment(network=False),
                     process_group=0,
                 )
             self._control = ours

@@ -23,7 +23,7 @@ class FileStore:
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
-        self._root = data_dir / "files"
+        self.root = data_dir / "files"
 
     def path(self, sha256: str) -> Path:
         """Return where the file of a digest lies, whether or not it is there."""
@@ -35,7 +35,7 @@ class FileStore:
         The bytes are on the disk, under their final name, when this returns: a row that names them may be committed.
         Two processes may store the same bytes at once.
         """
-        folder = self._root / "partial"
+        folder = self.root / "partial"
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / uuid.uuid4().hex
         digest = hashlib.sha256()
@@ -59,7 +59,7 @@ class FileStore:
     def sweep(self, *, older_than_s: float) -> None:
         """Remove files whose writer died before they were complete."""
         before = time.time() - older_than_s
-        for partial in (self._root / "partial").glob("*"):
+        for partial in (self.root / "partial").glob("*"):
             with contextlib.suppress(FileNotFoundError):
                 if partial.stat().st_mtime < before:
                     partial.unlink()

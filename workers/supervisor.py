@@ -177,11 +177,32 @@ class Supervisor:
         if operation == JobKind.LATENCY:
             # A block that takes too much is ended by the session itself, which keeps the others; it must be first.
             request = request | {"memory_bytes": int(_BLOCK_MEMORY * self._settings.engine_memory_bytes)}
-        document = {"op": operation, "scratch": str(scratch), "network": network, "request": request}
+        chosen = self._settings
+        limits = Limits(
+            wall_s=chosen.engine_timeout_s + work.budget_s,
+            memory_bytes=chosen.engine_memory_bytes,
+            cpu_s=chosen.engine_cpu_s + work.budget_s * (os.cpu_count() or 1),
+            disk_bytes=chosen.engine_disk_bytes,
+            processes=chosen.engine_processes,
+        )
+        document = {
+            "op": operation,
+            "scratch": str(scratch),
+            "network": network,
+            "request": request,
+            "confinement": {
+                "required": chosen.confinement == "require",
+                "hidden": str(chosen.data_dir),
+                "by_name": str(self._files.root),
+                "limits": limits.of_a_process(),
+            },
+        }
         stderr = scratch / "engine.log"
         engine = self._engines.start(document, stderr)
-        limits = Limits(self._settings.engine_timeout_s + work.budget_s, self._settings.engine_memory_bytes)
-        return Watch(engine, work.what, limits, scratch, stderr).wait(check=lease.check, report=lease.report)
+        reply = Watch(engine, work.what, limits, scratch, stderr).wait(check=lease.check, report=lease.report)
+        if missing := reply.result["confinement"]["missing"]:
+            _log.warning("measured without full confinement", missing=missing)
+        return reply
 
     def _fail(self, claim: Claim, error: AttemptFailedError) -> None:
         attempts = self._settings.max_attempts

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import signal
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
@@ -18,12 +20,11 @@ from workers.failures import AttemptFailedError, CancelledError, StoppingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from workers.engines import RunningEngine
 
 _POLL_S = 0.05
-_LOOK_AT_MEMORY_EVERY_S = 0.2
+_LOOK_EVERY_S = 0.2
 _GRACE_S = 2.0
 _LONGEST_REPLY = 256 * 2**20
 _LONGEST_LOG = 64 * 2**20
@@ -33,10 +34,25 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Limits:
-    """What an engine may use: seconds of wall time, and bytes of resident memory of all its processes."""
+    """What an engine may use, all its processes together but for ``cpu_s``, the processor time of each.
+
+    ``memory_bytes`` is resident memory, ``disk_bytes`` what lies in the scratch folder; ``processes`` counts threads.
+    """
 
     wall_s: float
     memory_bytes: int
+    cpu_s: float
+    disk_bytes: int
+    processes: int
+
+    def of_a_process(self) -> dict[str, Any]:
+        """Return the limits that the engine has the kernel keep, as its request has them."""
+        return {
+            "memory_bytes": self.memory_bytes,
+            "cpu_s": self.cpu_s,
+            "file_bytes": self.disk_bytes,
+            "processes": self.processes,
+        }
 
 
 @dataclass(frozen=True)
@@ -116,18 +132,33 @@ class Watch:
             raise self._garbage(line)
 
     def _look(self) -> None:
-        """Check memory and the size of the log, now and then."""
+        """Check memory, processes, the scratch folder and the size of the log, now and then."""
         now = time.monotonic()
-        if now - self._looked < _LOOK_AT_MEMORY_EVERY_S:
+        if now - self._looked < _LOOK_EVERY_S:
             return
         self._looked = now
-        used = resident_bytes(self._engine.pid)
+        used, tasks = resident_bytes_and_tasks(self._engine.pid)
         if used > self._limits.memory_bytes:
             raise AttemptFailedError(
                 FailureClass.MEMORY,
                 "memory-limit",
                 f"{self._what} used {used // _MIB} MiB of memory where {self._limits.memory_bytes // _MIB} MiB are "
                 "allowed, and was stopped; raise ZOOAUDIT_ENGINE_MEMORY_BYTES or leave this model out.",
+            )
+        if tasks > self._limits.processes:
+            raise AttemptFailedError(
+                FailureClass.SUBJECT,
+                "process-limit",
+                f"{self._what} had {tasks} processes and threads where {self._limits.processes} are allowed, and was "
+                "stopped; raise ZOOAUDIT_ENGINE_PROCESSES or leave this model out.",
+            )
+        left = bytes_below(self._scratch)
+        if left > self._limits.disk_bytes:
+            raise AttemptFailedError(
+                FailureClass.SUBJECT,
+                "disk-limit",
+                f"{self._what} left {left // _MIB} MiB in its scratch folder where {self._limits.disk_bytes // _MIB} "
+                "MiB are allowed, and was stopped; raise ZOOAUDIT_ENGINE_DISK_BYTES or leave this model out.",
             )
         if self._stderr.stat().st_size > _LONGEST_LOG:
             os.truncate(self._stderr, 0)
@@ -144,7 +175,9 @@ class Watch:
         value = self._final
         try:
             if value["event"] == "error":
-                raise AttemptFailedError(FailureClass(value["class"]), str(value["code"]), str(value["message"]))
+                failure = FailureClass(value["class"])
+                evidence = dict(value.get("evidence") or {})
+                raise AttemptFailedError(failure, str(value["code"]), str(value["message"]), evidence)
             files = {role: self._scratch / name for role, name in value["files"].items()}
             result = dict(value["result"])
         except (KeyError, ValueError, TypeError, AttributeError):
@@ -184,6 +217,13 @@ class Watch:
                 f"{self._what} had its measuring process killed with SIGKILL from outside, as the system does when "
                 f"memory runs out; give it more memory or leave it out.{log}",
             )
+        if status == -signal.SIGXCPU:
+            return AttemptFailedError(
+                FailureClass.TIMEOUT,
+                "cpu-limit",
+                f"{self._what} took more than {self._limits.cpu_s:g} s of processor time and was stopped; raise "
+                "ZOOAUDIT_ENGINE_CPU_S or leave this model out.",
+            )
         if status is not None and status < 0:
             name = signal.Signals(-status).name
             return AttemptFailedError(
@@ -205,19 +245,33 @@ class Watch:
         return f" It last printed: {lines[-1][:200]}" if lines else ""
 
 
-def resident_bytes(pgid: int) -> int:
-    """Resident memory of the processes of a group leader and its descendants; 0 when they are gone."""
+def resident_bytes_and_tasks(pgid: int) -> tuple[int, int]:
+    """Resident memory of a group leader and its descendants, and their processes and threads; 0 when they are gone."""
     try:
         leader = psutil.Process(pgid)
         members = [leader, *leader.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return 0
-    total = 0
+        return 0, 0
+    used = tasks = 0
     for process in members:
         try:
-            total += process.memory_info().rss
+            used += process.memory_info().rss
+            tasks += process.num_threads()
         except psutil.NoSuchProcess:
             continue
+    return used, tasks
+
+
+def bytes_below(folder: Path) -> int:
+    """Bytes on the disk of the files in a folder and the folders in it; what goes while it is read counts or not."""
+    total, waiting = 0, [folder]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                else:
+                    total += 512 * entry.stat(follow_symlinks=False).st_blocks
     return total
 
 

@@ -1,16 +1,18 @@
 """``/v1/audits``."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import Cursor, Limit, OfCaller, OfSettings, Reading, Writing
+from app.api.dependencies import OfCaller, OfSettings, Reading, Writing
 from app.api.etags import NOT_MODIFIED, IfNoneMatch, reply
+from app.api.lists import ListQuery, Since, Text, Until
 from app.api.models import Asked, PageOf, Progress, Stateful, Words
 from app.api.problems import responses
 from app.domain.plan import DEFAULT_WEIGHTS
+from app.domain.states import State
 from app.queue import ring
 from app.services import audits
 
@@ -99,10 +101,20 @@ def submit(
     return audits.show(session, submitted.id)
 
 
+class AuditFilters(ListQuery):
+    """Which audits, and in which order."""
+
+    state: State | None = None
+    zoo: Text | None = Field(default=None, description="One of the audit's zoos.", examples=["timm"])
+    since: Since = None
+    until: Until = None
+    sort: Literal["-created_at", "created_at", "-finished_at", "finished_at"] = "-created_at"
+
+
 @router.get("", response_model=PageOf[AuditInList], responses=responses(422))
-def find(session: Reading, *, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
+def find(session: Reading, query: Annotated[AuditFilters, Query()]) -> dict[str, Any]:
     """List audits, the newest first."""
-    return audits.find(session, cursor=cursor, limit=limit)
+    return audits.find(session, query.selection())
 
 
 @router.get("/{audit_id}", response_model=Audit, responses=NOT_MODIFIED | responses(404, 422))

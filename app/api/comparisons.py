@@ -6,8 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import Cursor, Limit, OfCaller, OfSettings, Reading, Text, Writing
+from app.api.dependencies import OfCaller, OfSettings, Reading, Writing
 from app.api.etags import NOT_MODIFIED, IfNoneMatch, reply
+from app.api.lists import ListQuery, Ref, Since, Text, Until, Zoo
 from app.api.models import (
     Asked,
     Finding,
@@ -162,29 +163,26 @@ def submit(
     return comparisons.show(session, submitted.id)
 
 
+class ComparisonFilters(ListQuery):
+    """Which comparisons, and in which order."""
+
+    state: State | None = None
+    verdict: Verdict | None = None
+    architecture: Text | None = Field(default=None, description="Architecture key.", examples=["resnet50"])
+    zoo: Zoo = None
+    ref: Ref = None
+    a_ref: Text | None = None
+    b_ref: Text | None = None
+    audit_id: UUID | None = None
+    since: Since = None
+    until: Until = None
+    sort: Literal["-created_at", "created_at", "-finished_at", "finished_at"] = "-created_at"
+
+
 @router.get("", response_model=PageOf[ComparisonSummary], responses=responses(422))
-def find(
-    session: Reading,
-    *,
-    state: State | None = None,
-    verdict: Literal["interchangeable", "not_interchangeable", "inconclusive"] | None = None,
-    architecture: Text = None,
-    zoo: Text = None,
-    audit_id: UUID | None = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
-) -> dict[str, Any]:
-    """List comparisons, the newest first. ``zoo`` is that of either side."""
-    return comparisons.find(
-        session,
-        state=state,
-        verdict=verdict,
-        architecture=architecture,
-        zoo=zoo,
-        audit_id=audit_id,
-        cursor=cursor,
-        limit=limit,
-    )
+def find(session: Reading, query: Annotated[ComparisonFilters, Query()]) -> dict[str, Any]:
+    """List comparisons, the newest first."""
+    return comparisons.find(session, query.selection())
 
 
 @router.get("/{comparison_id}", response_model=Comparison, responses=NOT_MODIFIED | responses(404, 422))
@@ -205,22 +203,20 @@ def diagram(comparison_id: UUID, session: Reading, settings: OfSettings) -> Resp
     return Response(comparisons.diagram(session, settings, comparison_id), headers=headers, media_type="image/svg+xml")
 
 
+class ItemFilters(ListQuery):
+    """Which items, in the data set's order."""
+
+    cell: Cell | None = None
+    label: int | None = Field(default=None, description="Only items of this right class.")
+    min_score: float | None = Field(default=None, ge=0, description="A model gave its best class at least this score.")
+
+
 @router.get("/{comparison_id}/items", response_model=PageOf[Item], responses=responses(404, 422))
 def find_items(
-    comparison_id: UUID,
-    session: Reading,
-    *,
-    settings: OfSettings,
-    cell: Cell | None = None,
-    label: Annotated[int | None, Query(description="Only items of this right class.")] = None,
-    min_score: Annotated[float, Query(ge=0, description="At least one model gave its best class this score.")] = 0,
-    cursor: Cursor = None,
-    limit: Limit = 50,
+    comparison_id: UUID, session: Reading, settings: OfSettings, query: Annotated[ItemFilters, Query()]
 ) -> dict[str, Any]:
     """List the items that both models answered, in the data set's order, by who is right about them."""
-    return items.find(
-        session, settings, comparison_id, cell=cell, label=label, min_score=min_score, cursor=cursor, limit=limit
-    )
+    return items.find(session, settings, comparison_id, query.selection())
 
 
 @router.post("/{comparison_id}/verdicts", response_model=Judged, responses=responses(404, 409, 422))

@@ -1,13 +1,14 @@
 """``/v1/datasets``."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import TEXT, Cursor, Limit, Reading, Writing
+from app.api.dependencies import TEXT, Reading, Writing
+from app.api.lists import ListQuery, Text
 from app.api.models import PageOf, RequestModel, Words
 from app.api.problems import responses
 from app.domain.datasets import FORMATS
@@ -86,10 +87,18 @@ def add(body: DatasetRequest, session: Writing, response: Response) -> dict[str,
     return added
 
 
+class DatasetFilters(ListQuery):
+    """Which data sets, and in which order."""
+
+    format: Text | None = Field(default=None, examples=["folder"])
+    label_space: Text | None = Field(default=None, examples=["imagenet-1k"])
+    sort: Literal["name", "-name", "created_at", "-created_at"] = "name"
+
+
 @router.get("", response_model=PageOf[Dataset], responses=responses(422))
-def find(session: Reading, *, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
+def find(session: Reading, query: Annotated[DatasetFilters, Query()]) -> dict[str, Any]:
     """List the data sets by name."""
-    return datasets.find(session, cursor=cursor, limit=limit)
+    return datasets.find(session, query.selection())
 
 
 @router.get("/{name}", response_model=Dataset, responses=responses(404, 422))

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from typing import Annotated, cast
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Request
 from sqlalchemy.orm import Session
 
-from app.db.paging import MAX_LIMIT
 from app.db.session import Database
 from app.services.submission import Caller
 from app.settings import Settings
@@ -58,7 +57,3 @@ Reading = Annotated[Session, Depends(_reading, scope="function")]
 Writing = Annotated[Session, Depends(_writing, scope="function")]
 OfSettings = Annotated[Settings, Depends(settings)]
 OfCaller = Annotated[Caller, Depends(_caller)]
-
-Cursor = Annotated[str | None, Query(max_length=3000, description="`next_cursor` of the page before.")]
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Most rows of a page.")]
-Text = Annotated[str | None, Query(max_length=1000, pattern=TEXT)]

@@ -1,36 +1,44 @@
 """``/v1/findings``."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
+from pydantic import Field
 
-from app.api.dependencies import Cursor, Limit, Reading, Text
+from app.api.dependencies import Reading
+from app.api.lists import ListQuery, Ref, Since, Text, Until, Zoo
 from app.api.models import Finding, PageOf
 from app.api.problems import responses
 from app.domain.policies import Dimension
+from app.domain.verdicts import Place, Severity
 from app.services import findings
 
 router = APIRouter(prefix="/v1/findings", tags=["findings"])
 
-Sort = Literal["effect", "-effect", "magnitude", "-magnitude", "created_at", "-created_at"]
+
+class FindingFilters(ListQuery):
+    """Which findings, and in which order."""
+
+    dimension: Dimension | None = None
+    metric: Text | None = Field(default=None, examples=["top1"])
+    architecture: Text | None = Field(default=None, description="Architecture key.", examples=["resnet50"])
+    verdict: Place | None = Field(default=None, description="Where the effect lies by its interval and margin.")
+    severity: Severity | None = None
+    zoo: Zoo = None
+    zoo_a: Text | None = None
+    zoo_b: Text | None = None
+    ref: Ref = None
+    a_ref: Text | None = None
+    b_ref: Text | None = None
+    audit_id: UUID | None = None
+    comparison_id: UUID | None = None
+    since: Since = None
+    until: Until = None
+    sort: Literal["-magnitude", "magnitude", "-effect", "effect", "-created_at", "created_at"] = "-magnitude"
 
 
 @router.get("", response_model=PageOf[Finding], responses=responses(422))
-def find(
-    session: Reading,
-    *,
-    dimension: Dimension | None = None,
-    metric: Text = None,
-    architecture: Text = None,
-    zoo: Text = None,
-    audit_id: UUID | None = None,
-    comparison_id: UUID | None = None,
-    verdict: Literal["inside", "outside", "inconclusive"] | None = None,
-    sort: Sort = "-magnitude",
-    cursor: Cursor = None,
-    limit: Limit = 50,
-) -> dict[str, Any]:
-    """List findings, the largest first. ``zoo`` is that of either side; rows without the sort value come last."""
-    wanted = findings.Filter(dimension, metric, architecture, zoo, audit_id, comparison_id, verdict)
-    return findings.find(session, wanted, sort=sort, cursor=cursor, limit=limit)
+def find(session: Reading, query: Annotated[FindingFilters, Query()]) -> dict[str, Any]:
+    """List findings, the largest first; those without the number to sort by come last."""
+    return findings.find(session, query.selection())

@@ -1,13 +1,14 @@
 """``/v1/zoos/{zoo}/index`` and ``/v1/listings/{id}/similar``: fingerprints of architectures, and their search."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, Field
 
-from app.api.dependencies import Cursor, Limit, OfSettings, Reading, Text, Writing
+from app.api.dependencies import OfSettings, Reading, Writing
+from app.api.lists import ListQuery, Text
 from app.api.models import Failure, PageOf, Progress
 from app.api.problems import responses
 from app.domain.states import State
@@ -102,12 +103,19 @@ def cancel(zoo: str, session: Writing, settings: OfSettings) -> dict[str, Any]:
     return indexes.cancel(session, settings, zoo)
 
 
+class FailureFilters(ListQuery):
+    """Which listings, and in which order."""
+
+    code: Text | None = Field(default=None, description="Code of the error.", examples=["not-loadable"])
+    sort: Literal["built", "-built", "measured_at", "-measured_at"] = "built"
+
+
 @router.get("/zoos/{zoo}/index/failures", tags=["zoos"], response_model=PageOf[NotIndexed], responses=responses(422))
 def find_failures(
-    zoo: str, session: Reading, *, settings: OfSettings, cursor: Cursor = None, limit: Limit = 50
+    zoo: str, session: Reading, settings: OfSettings, query: Annotated[FailureFilters, Query()]
 ) -> dict[str, Any]:
     """List what could not be fingerprinted, with the reason."""
-    return indexes.failures(session, settings, zoo, cursor=cursor, limit=limit)
+    return indexes.failures(session, settings, zoo, query.selection())
 
 
 @router.get(
@@ -117,7 +125,7 @@ def find_similar(
     listing_id: UUID,
     session: Reading,
     *,
-    zoo: Text = None,
+    zoo: Annotated[Text | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most models to return.")] = 10,
 ) -> dict[str, Any]:
     """Find the nearest architectures in all zoos that were indexed, or in one of them."""

@@ -5,16 +5,17 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from app.api.dependencies import TEXT, Cursor, Limit, OfSettings, Reading
+from app.api.dependencies import OfSettings, Reading
+from app.api.lists import ListQuery, Since, Text, Until
 from app.api.models import PageOf
 from app.api.problems import responses
 from app.services import latency_history
 
 router = APIRouter(prefix="/v1/latency", tags=["latency"])
 
-Digest = Annotated[str | None, Query(min_length=4, max_length=64, pattern="^[0-9a-f]+$")]
+Digest = Annotated[str, Field(min_length=4, max_length=64, pattern="^[0-9a-f]+$")]
 """The beginning of a SHA-256."""
 
 
@@ -61,22 +62,20 @@ class LatencyRun(BaseModel):
     created_at: datetime
 
 
-@router.get("/history", response_model=PageOf[LatencyRun], responses=responses(404, 422))
-def history(
-    session: Reading,
-    ref: Annotated[str, Query(min_length=1, max_length=1000, pattern=TEXT, examples=["torchvision:resnet50@none"])],
-    *,
-    settings: OfSettings,
-    fingerprint: Digest = None,
-    point: Digest = None,
-    since: AwareDatetime | None = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
-) -> dict[str, Any]:
-    """List what a listing took, the newest run first, with the steps in its history.
+class RunFilters(ListQuery):
+    """Which runs of which listing, and in which order."""
 
-    ``fingerprint`` is the beginning of a machine's, with or without its software; ``point`` that of a ``point_key``.
-    """
-    return latency_history.find(
-        session, settings, ref, fingerprint=fingerprint, point=point, since=since, cursor=cursor, limit=limit
+    ref: Text = Field(min_length=1, examples=["torchvision:resnet50@none"])
+    fingerprint: Digest | None = Field(
+        default=None, description="Beginning of a machine's fingerprint, with or without its software."
     )
+    point: Digest | None = Field(default=None, description="Beginning of a `point_key`.")
+    since: Since = None
+    until: Until = None
+    sort: Literal["-created_at", "created_at"] = "-created_at"
+
+
+@router.get("/history", response_model=PageOf[LatencyRun], responses=responses(404, 422))
+def history(session: Reading, settings: OfSettings, query: Annotated[RunFilters, Query()]) -> dict[str, Any]:
+    """List what a listing took, the newest run first, with the steps in its history."""
+    return latency_history.find(session, settings, query.ref, query.selection())

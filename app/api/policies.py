@@ -1,12 +1,13 @@
 """``/v1/policies``."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Response
-from pydantic import ConfigDict
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import ConfigDict, Field
 
-from app.api.dependencies import TEXT, Cursor, Limit, Reading, Writing
+from app.api.dependencies import TEXT, Reading, Writing
+from app.api.lists import ListQuery
 from app.api.models import PageOf, PolicyModel, PolicyRequest
 from app.api.problems import responses
 from app.services import policies
@@ -45,10 +46,17 @@ class PolicyWithVersions(StoredPolicy):
     versions: list[StoredPolicy]
 
 
+class PolicyFilters(ListQuery):
+    """Which policies, and in which order."""
+
+    shipped: bool | None = Field(default=None, description="Whether it comes with the project.")
+    sort: Literal["name", "-name", "created_at", "-created_at"] = "name"
+
+
 @router.get("", response_model=PageOf[StoredPolicy], responses=responses(422))
-def find(session: Reading, *, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
+def find(session: Reading, query: Annotated[PolicyFilters, Query()]) -> dict[str, Any]:
     """List the policies by name, each in its newest version."""
-    return policies.find(session, cursor=cursor, limit=limit)
+    return policies.find(session, query.selection())
 
 
 @router.post(

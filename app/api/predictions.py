@@ -1,13 +1,14 @@
 """``/v1/predictions``."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import TEXT, Cursor, Limit, OfSettings, Reading, Text, Writing
+from app.api.dependencies import TEXT, OfSettings, Reading, Writing
+from app.api.lists import ListQuery, Text
 from app.api.models import Failure, PageOf, Progress, RequestModel, Words
 from app.api.problems import responses
 from app.domain.states import State
@@ -84,9 +85,16 @@ def show_import(import_id: UUID, session: Reading) -> dict[str, Any]:
     return predictions.show_import(session, import_id)
 
 
+class PredictionFilters(ListQuery):
+    """Which predictions, and in which order."""
+
+    dataset: Text | None = Field(default=None, description="Name of a data set.", examples=["digits"])
+    model: Text | None = Field(default=None, description="Full reference.", examples=["digits-torch:lenet5@v1"])
+    recorded: bool | None = Field(default=None, description="Imported, or run here.")
+    sort: Literal["-created_at", "created_at", "-top1", "top1"] = "-created_at"
+
+
 @router.get("", response_model=PageOf[Prediction], responses=responses(422))
-def find(
-    session: Reading, *, dataset: Text = None, model: Text = None, cursor: Cursor = None, limit: Limit = 50
-) -> dict[str, Any]:
+def find(session: Reading, query: Annotated[PredictionFilters, Query()]) -> dict[str, Any]:
     """List predictions, the newest first."""
-    return predictions.find(session, dataset=dataset, model=model, cursor=cursor, limit=limit)
+    return predictions.find(session, query.selection())

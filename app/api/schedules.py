@@ -1,14 +1,15 @@
 """``/v1/schedules``: audits that come due again and again."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.audits import AuditRequest
-from app.api.dependencies import TEXT, Cursor, Limit, OfCaller, OfSettings, Reading, Writing
+from app.api.dependencies import TEXT, OfCaller, OfSettings, Reading, Writing
+from app.api.lists import ListQuery
 from app.api.models import Failure, PageOf, RequestModel
 from app.api.problems import responses
 from app.domain.schedules import MOST_CAUGHT_UP, Missed
@@ -133,10 +134,17 @@ def create(
     return added
 
 
+class ScheduleFilters(ListQuery):
+    """Which schedules, and in which order."""
+
+    enabled: bool | None = None
+    sort: Literal["name", "-name", "next_due_at", "-next_due_at", "created_at", "-created_at"] = "name"
+
+
 @router.get("", response_model=PageOf[Schedule], responses=responses(422))
-def find(session: Reading, *, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
+def find(session: Reading, query: Annotated[ScheduleFilters, Query()]) -> dict[str, Any]:
     """List the schedules by name."""
-    return schedules.find(session, cursor=cursor, limit=limit)
+    return schedules.find(session, query.selection())
 
 
 @router.get("/{schedule_id}", response_model=Schedule, responses=responses(404, 422))
@@ -157,7 +165,14 @@ def remove(schedule_id: UUID, session: Writing) -> None:
     schedules.remove(session, schedule_id)
 
 
+class RunFilters(ListQuery):
+    """Which runs, and in which order."""
+
+    refused: bool | None = Field(default=None, description="Whether there is an error instead of an audit.")
+    sort: Literal["-due_at", "due_at"] = "-due_at"
+
+
 @router.get("/{schedule_id}/runs", response_model=PageOf[Run], responses=responses(404, 422))
-def find_runs(schedule_id: UUID, session: Reading, *, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
+def find_runs(schedule_id: UUID, session: Reading, query: Annotated[RunFilters, Query()]) -> dict[str, Any]:
     """List what the due times of a schedule led to, the latest first."""
-    return schedules.runs(session, schedule_id, cursor=cursor, limit=limit)
+    return schedules.runs(session, schedule_id, query.selection())

@@ -1,15 +1,16 @@
 """``/v1/vettings``: may one model take another's place, under a policy?"""
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app import summary
 from app.api.comparisons import Contracts, Side
-from app.api.dependencies import Cursor, Limit, OfCaller, OfSettings, Reading, Writing
+from app.api.dependencies import OfCaller, OfSettings, Reading, Writing
+from app.api.lists import ListQuery
 from app.api.models import Asked, Failure, Number, PageOf, PolicyModel, PolicyRequest, Progress, Words
 from app.api.problems import responses
 from app.domain.policies import Criterion, Dimension
@@ -119,12 +120,17 @@ def submit(
     return vettings.show(session, submitted.id)
 
 
+class VettingFilters(ListQuery):
+    """Which vettings, and in which order."""
+
+    comparison_id: UUID | None = None
+    sort: Literal["-created_at", "created_at"] = "-created_at"
+
+
 @router.get("", response_model=PageOf[Vetting], responses=responses(422))
-def find(
-    session: Reading, *, comparison_id: UUID | None = None, cursor: Cursor = None, limit: Limit = 50
-) -> dict[str, Any]:
+def find(session: Reading, query: Annotated[VettingFilters, Query()]) -> dict[str, Any]:
     """List vettings, the newest first."""
-    return vettings.find(session, comparison_id=comparison_id, cursor=cursor, limit=limit)
+    return vettings.find(session, query.selection())
 
 
 @router.get(

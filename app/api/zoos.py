@@ -1,13 +1,14 @@
 """``/v1/zoos`` and their listings: what there is to compare."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from app.api.dependencies import Cursor, Limit, OfSettings, Reading, Text
+from app.api.dependencies import OfSettings, Reading
+from app.api.lists import ListQuery, Text
 from app.api.models import PageOf
 from app.api.problems import responses
 from app.services import listings, zoos
@@ -56,18 +57,23 @@ def show_zoo(zoo: str, session: Reading, settings: OfSettings) -> dict[str, Any]
     return zoos.show(session, settings, zoo)
 
 
+class ListingFilters(ListQuery):
+    """Which listings, and in which order."""
+
+    zoo: Text | None = Field(default=None, examples=["timm"])
+    name: Text | None = Field(default=None, description="Name in its zoo.", examples=["resnet50"])
+    weights: Text | None = Field(default=None, description="Weights tag.", examples=["IMAGENET1K_V2"])
+    architecture: Text | None = Field(default=None, description="Architecture key.", examples=["resnet50"])
+    label_space: Text | None = Field(default=None, examples=["imagenet-1k"])
+    default: bool | None = Field(default=None, description="Whether it is the model's default weights tag.")
+    match: Text | None = Field(default=None, description="Part of the reference, in any case.", examples=["resnet"])
+    sort: Literal["ref", "-ref", "name", "-name"] = "ref"
+
+
 @router.get("/listings", tags=["listings"], response_model=PageOf[Listing], responses=responses(422))
-def find_listings(
-    session: Reading,
-    *,
-    zoo: Text = None,
-    architecture: Text = None,
-    match: Text = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
-) -> dict[str, Any]:
-    """List what the zoos publish, as far as their catalogs were read; ``match`` is part of the reference."""
-    return listings.find(session, zoo=zoo, architecture=architecture, match=match, cursor=cursor, limit=limit)
+def find_listings(session: Reading, query: Annotated[ListingFilters, Query()]) -> dict[str, Any]:
+    """List what the zoos publish, as far as their catalogs were read."""
+    return listings.find(session, query.selection())
 
 
 @router.get("/listings/{listing_id}", tags=["listings"], response_model=Listing, responses=responses(404, 422))

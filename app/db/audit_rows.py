@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import Text, cast, exists, func, select, update
 
-from app.db import audit_tests, comparisons
+from app.db import audit_tests, comparisons, shown_states
 from app.db.clock import now
 from app.db.comparisons import ENDED_BADLY
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.tables import Audit, Comparison, Finding, Job
 from app.domain.states import FINAL, JobKind, State
 
 if TYPE_CHECKING:
     import uuid
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
 _CLOSING = (JobKind.EXPAND, JobKind.CONCLUDE)
@@ -29,12 +30,6 @@ _CLOSING = (JobKind.EXPAND, JobKind.CONCLUDE)
 def get(session: Session, audit_id: uuid.UUID) -> Audit | None:
     """Return one audit."""
     return session.get(Audit, audit_id)
-
-
-def find(session: Session, *, cursor: str | None, limit: int) -> Page[Audit]:
-    """Return a page of audits, the newest first."""
-    order = Order("-created_at", Audit.created_at, Audit.id, descending=True)
-    return page(session, select(Audit), order, cursor=cursor, limit=limit)
 
 
 def own_jobs(session: Session, audit_id: uuid.UUID) -> list[uuid.UUID]:
@@ -118,3 +113,28 @@ def _finish(session: Session, audit_id: uuid.UUID, values: dict[str, Any]) -> bo
     statement = statement.values(finished_at=now(), **values)
     ended = session.scalar(statement.returning(Audit.id).execution_options(synchronize_session=False))
     return ended is not None
+
+
+def _in_state(state: State) -> tuple[ColumnElement[bool], ...]:
+    of_audit = exists().where(Job.audit_id == Audit.id)
+    return shown_states.conditions(
+        Audit.state,
+        state,
+        started=of_audit.where(Job.attempt > 0),
+        broken=of_audit.where(Job.kind.in_(_CLOSING), Job.state.in_(ENDED_BADLY)),
+    )
+
+
+LISTED = Listed(
+    Audit,
+    Audit.id,
+    sorts={"created_at": Audit.created_at, "finished_at": Audit.finished_at},
+    sort="-created_at",
+    filters={
+        "state": _in_state,
+        # Names of zoos hold no quotes, so that the list's JSON shows them as they are.
+        "zoo": lambda zoo: cast(Audit.zoos, Text).contains(f'"{zoo}"', autoescape=True),
+        "since": lambda time: Audit.created_at >= time,
+        "until": lambda time: Audit.created_at < time,
+    },
+)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from app.db import audit_listings, jobs, recorded_audits
-from app.db.audit_rows import cancel, closing_jobs, conclude, fail, find, get, own_jobs, shown
+from app.db.audit_rows import LISTED, cancel, closing_jobs, conclude, fail, get, own_jobs, shown
 from app.db.listings import of_zoos
 from app.db.recorded_audits import NothingToCompareError
 from app.db.tables import Audit, Comparison, Job
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from app.db.tables import Listing
 
-__all__ = ["cancel", "closing_jobs", "conclude", "expand", "fail", "find", "get", "own_jobs", "shown"]
+__all__ = ["LISTED", "cancel", "closing_jobs", "conclude", "expand", "fail", "get", "own_jobs", "shown"]
 
 
 def expand(session: Session, audit_id: uuid.UUID) -> list[uuid.UUID]:

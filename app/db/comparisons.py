@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, exists, or_, select, update
 from sqlalchemy.orm import aliased
 
+from app.db import shown_states
 from app.db.clock import now
 from app.db.findings import rows
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.tables import Comparison, Job, JobNeed
 from app.domain.numbers import finite
 from app.domain.states import FINAL, JobKind, State
@@ -84,16 +85,8 @@ def broken() -> ColumnElement[bool]:
     )
 
 
-def in_state(state: State) -> ColumnElement[bool]:
-    """Return the condition that a comparison is shown in this state."""
-    waiting = Comparison.state == State.QUEUED
-    if state is State.QUEUED:
-        return and_(waiting, ~started(), ~broken())
-    if state is State.RUNNING:
-        return and_(waiting, started(), ~broken())
-    if state is State.FAILED:
-        return or_(Comparison.state == state, and_(waiting, broken()))
-    return Comparison.state == state
+def _in_state(state: State) -> tuple[ColumnElement[bool], ...]:
+    return shown_states.conditions(Comparison.state, state, started=started(), broken=broken())
 
 
 def shown(session: Session, comparison: Comparison) -> tuple[State, dict[str, Any] | None]:
@@ -107,30 +100,30 @@ def shown(session: Session, comparison: Comparison) -> tuple[State, dict[str, An
     return (State.QUEUED if under_way is None else State.RUNNING), None
 
 
-def find(
-    session: Session,
-    *,
-    state: State | None = None,
-    verdict: str | None = None,
-    architecture: str | None = None,
-    zoo: str | None = None,
-    audit_id: uuid.UUID | None = None,
-    cursor: str | None = None,
-    limit: int,
-) -> Page[Comparison]:
-    """Return a page of comparisons, the newest first; ``zoo`` is that of either side."""
-    statement = select(Comparison)
-    if state is not None:
-        statement = statement.where(in_state(state))
-    if verdict is not None:
-        statement = statement.where(Comparison.verdict == verdict)
-    if architecture is not None:
-        statement = statement.where(Comparison.architecture == architecture)
-    if zoo is not None:
-        prefix = f"{zoo}:"
-        of_zoo = [side.startswith(prefix, autoescape=True) for side in (Comparison.a_ref, Comparison.b_ref)]
-        statement = statement.where(or_(*of_zoo))
-    if audit_id is not None:
-        statement = statement.where(Comparison.audit_id == audit_id)
-    order = Order("-created_at", Comparison.created_at, Comparison.id, descending=True)
-    return page(session, statement, order, cursor=cursor, limit=limit)
+def _of_zoo(zoo: str) -> ColumnElement[bool]:
+    prefix = f"{zoo}:"
+    return or_(*(side.startswith(prefix, autoescape=True) for side in (Comparison.a_ref, Comparison.b_ref)))
+
+
+def _of_listing(ref: str) -> tuple[ColumnElement[bool], ...]:
+    return (Comparison.a_ref == ref, and_(Comparison.b_ref == ref, Comparison.a_ref != ref))
+
+
+LISTED = Listed(
+    Comparison,
+    Comparison.id,
+    sorts={"created_at": Comparison.created_at, "finished_at": Comparison.finished_at},
+    sort="-created_at",
+    filters={
+        "state": _in_state,
+        "verdict": None,
+        "architecture": None,
+        "zoo": _of_zoo,
+        "ref": _of_listing,
+        "a_ref": None,
+        "b_ref": None,
+        "audit_id": None,
+        "since": lambda time: Comparison.created_at >= time,
+        "until": lambda time: Comparison.created_at < time,
+    },
+)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.tables import Dataset
 from app.db.teams import own_first
 from app.domain.teams import SHARED
@@ -43,9 +43,13 @@ def known(session: Session) -> list[Dataset]:
     return list(session.scalars(select(Dataset).order_by(Dataset.name)))
 
 
-def find(session: Session, *, cursor: str | None, limit: int) -> Page[Dataset]:
-    """Return a page of data sets by name."""
-    return page(session, select(Dataset), Order("name", Dataset.name, Dataset.id), cursor=cursor, limit=limit)
+LISTED = Listed(
+    Dataset,
+    Dataset.id,
+    sorts={"name": Dataset.name, "created_at": Dataset.created_at},
+    sort="name",
+    filters={"format": None, "label_space": None},
+)
 
 
 def add(session: Session, dataset: Dataset) -> None:

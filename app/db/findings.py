@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, select
 
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.tables import Finding
 from app.domain.numbers import finite
 from app.domain.references import parse
@@ -16,16 +15,44 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterable
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from app.db.tables import Comparison
     from app.domain.verdicts import Finding as Judged
 
-SORTS: dict[str, Any] = {
-    "magnitude": Finding.magnitude,
-    "effect": Finding.effect,
-    "created_at": Finding.created_at,
-}
+
+def _of_zoo(zoo: str) -> tuple[ColumnElement[bool], ...]:
+    return (Finding.zoo_a == zoo, and_(Finding.zoo_b == zoo, Finding.zoo_a != zoo))
+
+
+def _of_listing(ref: str) -> tuple[ColumnElement[bool], ...]:
+    return (Finding.a_ref == ref, and_(Finding.b_ref == ref, Finding.a_ref != ref))
+
+
+LISTED = Listed(
+    Finding,
+    Finding.id,
+    sorts={"magnitude": Finding.magnitude, "effect": Finding.effect, "created_at": Finding.created_at},
+    sort="-magnitude",
+    filters={
+        "dimension": None,
+        "metric": None,
+        "architecture": None,
+        "verdict": None,
+        "severity": None,
+        "zoo": _of_zoo,
+        "zoo_a": None,
+        "zoo_b": None,
+        "ref": _of_listing,
+        "a_ref": None,
+        "b_ref": None,
+        "audit_id": None,
+        "comparison_id": None,
+        "since": lambda time: Finding.created_at >= time,
+        "until": lambda time: Finding.created_at < time,
+    },
+)
 
 
 def rows(comparison: Comparison, findings: Iterable[Judged]) -> list[Finding]:
@@ -61,35 +88,3 @@ def of_comparison(session: Session, comparison_id: uuid.UUID) -> list[Finding]:
     """Return a comparison's findings in the order in which they were judged."""
     statement = select(Finding).where(Finding.comparison_id == comparison_id)
     return list(session.scalars(statement.order_by(Finding.id)))
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which findings are wanted; None leaves a field open. ``zoo`` is that of either side."""
-
-    dimension: str | None = None
-    metric: str | None = None
-    architecture: str | None = None
-    zoo: str | None = None
-    audit_id: uuid.UUID | None = None
-    comparison_id: uuid.UUID | None = None
-    verdict: str | None = None
-
-
-EVERYTHING = Filter()
-
-
-def find(
-    session: Session,
-    wanted: Filter = EVERYTHING,
-    *,
-    sort: str = "-magnitude",
-    cursor: str | None = None,
-    limit: int,
-) -> Page[Finding]:
-    """Return a page of the findings that are wanted."""
-    equal = {name: value for name, value in vars(wanted).items() if name != "zoo" and value is not None}
-    statement = select(Finding).filter_by(**equal)
-    if wanted.zoo is not None:
-        statement = statement.where(or_(Finding.zoo_a == wanted.zoo, Finding.zoo_b == wanted.zoo))
-    return page(session, statement, Order.parse(sort, SORTS, Finding.id), cursor=cursor, limit=limit)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import load_only
 
 from app.db import jobs
 from app.db.clock import now
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.tables import Fingerprint, JobNeed, Listing, Structure, ZooIndex
 from app.domain.plan import JobSpec, Subject
 from app.domain.references import NO_WEIGHTS
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.db.jobs import Claim
+    from app.db.paging import Page, Selection
 
 _PASSING = frozenset({FailureClass.TRANSIENT, FailureClass.LOST})
 """Failures that the next index of a zoo tries again unasked."""
@@ -160,11 +161,18 @@ def counts(session: Session, zoo: str) -> dict[str, Any]:
     }
 
 
-def failed(session: Session, zoo: str, *, cursor: str | None, limit: int) -> Page[Fingerprint]:
-    """Return a page of the listings of a zoo whose structure could not be told, by the reference that was built."""
-    order = Order("subject", Fingerprint.subject, Fingerprint.listing_id)
-    statement = select(Fingerprint).where(Fingerprint.zoo == zoo, Fingerprint.fingerprint.is_(None))
-    return page(session, statement, order, cursor=cursor, limit=limit)
+FAILURES = Listed(
+    Fingerprint,
+    Fingerprint.listing_id,
+    sorts={"built": Fingerprint.subject, "measured_at": Fingerprint.measured_at},
+    sort="built",
+    filters={"code": lambda code: Fingerprint.error["code"].as_string() == code},
+)
+
+
+def failed(session: Session, zoo: str, wanted: Selection) -> Page[Fingerprint]:
+    """Return a page of the listings of a zoo whose structure could not be told."""
+    return FAILURES.page(session, wanted, Fingerprint.zoo == zoo, Fingerprint.fingerprint.is_(None))
 
 
 def of_listing(session: Session, listing_id: uuid.UUID) -> Fingerprint | None:

@@ -7,16 +7,16 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.tables import LatencyRun
 from app.domain.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from app.db.tables import Measurement
@@ -83,31 +83,25 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def find(
-    session: Session,
-    ref: str,
-    *,
-    fingerprint: str | None,
-    point: str | None,
-    since: datetime | None,
-    cursor: str | None,
-    limit: int,
-) -> Page[LatencyRun]:
-    """Return a page of a listing's runs, the newest first.
+def _on_machine(fingerprint: str) -> ColumnElement[bool]:
+    columns = (LatencyRun.fingerprint, LatencyRun.hardware)
+    return or_(*(column.startswith(fingerprint, autoescape=True) for column in columns))
 
-    ``fingerprint`` is the beginning of one, with software or without; ``point`` that of an operating point's key.
-    """
-    statement = select(LatencyRun).where(LatencyRun.ref == ref)
-    if fingerprint is not None:
-        with_or_without = (LatencyRun.fingerprint, LatencyRun.hardware)
-        begins = [column.startswith(fingerprint, autoescape=True) for column in with_or_without]
-        statement = statement.where(begins[0] | begins[1])
-    if point is not None:
-        statement = statement.where(LatencyRun.point_key.startswith(point, autoescape=True))
-    if since is not None:
-        statement = statement.where(LatencyRun.created_at >= since)
-    order = Order("-created_at", LatencyRun.created_at, LatencyRun.id, descending=True)
-    return page(session, statement, order, cursor=cursor, limit=limit)
+
+LISTED = Listed(
+    LatencyRun,
+    LatencyRun.id,
+    sorts={"created_at": LatencyRun.created_at},
+    sort="-created_at",
+    filters={
+        "ref": None,
+        "fingerprint": _on_machine,
+        "point": lambda key: LatencyRun.point_key.startswith(key, autoescape=True),
+        "since": lambda time: LatencyRun.created_at >= time,
+        "until": lambda time: LatencyRun.created_at < time,
+    },
+)
+"""``fingerprint`` is the beginning of one, with software or without; ``point`` that of an operating point's key."""
 
 
 def of_listing(session: Session, ref: str) -> Sequence[LatencyRun]:

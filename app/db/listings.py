@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, select, update
 
 from app.db.clock import now
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.tables import Catalog, Fingerprint, Listing
 from app.db.teams import acting, as_team
 
@@ -102,21 +102,19 @@ def names(session: Session, zoo: str) -> list[str]:
     return list(session.scalars(select(Listing.name).where(Listing.zoo == zoo).distinct().order_by(Listing.name)))
 
 
-def find(
-    session: Session,
-    *,
-    zoo: str | None = None,
-    architecture: str | None = None,
-    match: str | None = None,
-    cursor: str | None = None,
-    limit: int,
-) -> Page[Listing]:
-    """Return a page of listings by reference; ``match`` is text that the reference contains, in any case."""
-    statement = select(Listing)
-    if zoo is not None:
-        statement = statement.where(Listing.zoo == zoo)
-    if architecture is not None:
-        statement = statement.where(Listing.architecture == architecture)
-    if match is not None:
-        statement = statement.where(func.lower(Listing.ref).contains(match.lower(), autoescape=True))
-    return page(session, statement, Order("ref", Listing.ref, Listing.id), cursor=cursor, limit=limit)
+LISTED = Listed(
+    Listing,
+    Listing.id,
+    sorts={"ref": Listing.ref, "name": Listing.name},
+    sort="ref",
+    filters={
+        "zoo": None,
+        "name": None,
+        "weights": None,
+        "architecture": None,
+        "label_space": None,
+        "default": lambda default: Listing.is_default == default,
+        "match": lambda text: func.lower(Listing.ref).contains(text.lower(), autoescape=True),
+    },
+)
+"""``match`` is text that the reference contains, in any case."""

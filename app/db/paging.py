@@ -1,4 +1,7 @@
-"""Keyset pages: each page begins after the last row of the one before, so that rows added meanwhile shift nothing."""
+"""Lists: each says once what it is filtered and sorted by, and is read in keyset pages.
+
+Each page begins after the last row of the one before, so that rows added meanwhile shift nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,24 @@ import binascii
 import json
 import math
 import uuid
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import product
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import and_, or_
+from sqlalchemy import literal, select, tuple_, union_all
+from sqlalchemy.orm import aliased, load_only
 
 from app.errors import InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
 Row = TypeVar("Row")
 Value = float | str | datetime | None
-
 MAX_LIMIT = 200
 """Rows of the largest page."""
 
@@ -41,54 +45,123 @@ class Page(Generic[Row]):
 
 
 @dataclass(frozen=True)
+class Selection:
+    """What is wanted of a list: filters by name (None leaves one open), a sort or the list's own, where to go on."""
+
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    sort: str | None = None
+    cursor: str | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True)
 class Order:
     """A sort column and its direction; ties go by id in the same direction, rows without a value come last."""
 
     name: str
     column: InstrumentedAttribute[Any]
     id: InstrumentedAttribute[uuid.UUID]
-    descending: bool = False
 
-    @classmethod
-    def parse(cls, text: str, columns: dict[str, InstrumentedAttribute[Any]], row_id: Any) -> Order:  # noqa: ANN401
-        """Read ``column`` or ``-column``; raises InvalidError for a column that is not in ``columns``."""
-        name = text.removeprefix("-")
-        if name not in columns:
-            known = ", ".join(f"{item}, -{item}" for item in columns)
-            raise InvalidError(f"sort={text!r} is unknown; sort by one of {known}.", slug="unknown-sort")
-        return cls(text, columns[name], row_id, descending=text.startswith("-"))
+    @property
+    def descending(self) -> bool:
+        """Whether the largest comes first."""
+        return self.name.startswith("-")
 
     def by(self) -> tuple[ColumnElement[Any], ...]:
-        """Return the ORDER BY terms. ``IS NULL`` first, because databases disagree on where nulls belong."""
-        if self.descending:
-            return (self.column.is_(None), self.column.desc(), self.id.desc())
-        return (self.column.is_(None), self.column.asc(), self.id.asc())
+        """Return the ORDER BY terms; as plain as an index has them."""
+        terms = (self.column, self.id)
+        return tuple(term.desc() if self.descending else term.asc() for term in terms)
 
-    def after(self, value: Value, row_id: uuid.UUID) -> ColumnElement[bool]:
-        """Return the condition that a row comes after the row with these values."""
-        beyond_id = self.id < row_id if self.descending else self.id > row_id
-        if value is None:
-            return and_(self.column.is_(None), beyond_id)
-        beyond = self.column < value if self.descending else self.column > value
-        return or_(beyond, and_(self.column == value, beyond_id), self.column.is_(None))
+    def parts(self, cursor: str | None) -> Iterator[Sequence[ColumnElement[bool]]]:
+        """Yield the conditions of the rows after a cursor: of those with a value, then of those without one.
 
-
-def page(session: Session, statement: Select[Row], order: Order, *, cursor: str | None, limit: int) -> Page[Row]:
-    """Return one page of an entity's rows. Raises InvalidError for a cursor that was not made here for this order."""
-    if cursor is not None:
-        value, row_id = _decode(cursor, order)
-        statement = statement.where(order.after(value, row_id))
-    rows = list(session.scalars(statement.order_by(*order.by()).limit(limit + 1)))
-    more = len(rows) > limit
-    rows = rows[:limit]
-    following = _encode(order, getattr(rows[-1], order.column.key), getattr(rows[-1], order.id.key)) if more else None
-    return Page(rows, following)
+        Two questions, because databases disagree on where nulls belong. Raises InvalidError for a cursor that was not
+        made here for this order.
+        """
+        value, row_id = (None, None) if cursor is None else _decode(cursor, self)
+        nullable = bool(self.column.property.columns[0].nullable)
+        if row_id is None:
+            yield [self.column.is_not(None)] if nullable else []
+        elif value is not None:
+            here = tuple_(self.column, self.id)
+            there = tuple_(literal(value, self.column.type), literal(row_id, self.id.type))
+            yield [here < there if self.descending else here > there]
+        if nullable:
+            none = self.column.is_(None)
+            beyond = () if row_id is None or value is not None else (row_id,)
+            yield [none, *(self.id < each if self.descending else self.id > each for each in beyond)]
 
 
-def _encode(order: Order, value: Value, row_id: uuid.UUID) -> str:
+@dataclass(frozen=True)
+class Listed(Generic[Row]):
+    """How an entity's rows are listed: the filters, and the columns to sort by, ``-`` before one turns it around.
+
+    ``sort`` is the list's own. A filter without a function asks for equality with the column of its name; a function
+    returns a condition, or several of which no row meets two and each of which has an index. ``columns`` are those
+    that are read, all by default.
+    """
+
+    entity: type[Row]
+    id: InstrumentedAttribute[uuid.UUID]
+    sorts: Mapping[str, Any]
+    sort: str
+    filters: Mapping[str, Callable[[Any], Any] | None] = field(default_factory=dict)
+    columns: Sequence[str] = ()
+
+    def page(self, session: Session, wanted: Selection, *within: ColumnElement[bool]) -> Page[Row]:
+        """Return a page of the rows that are wanted and meet the conditions ``within``.
+
+        Raises InvalidError for an unknown sort, or a cursor that was not made here for it.
+        """
+        order = self.order(wanted.sort)
+        rows: list[Row] = []
+        for after in order.parts(wanted.cursor):
+            statement = self._statement(order, wanted, [*within, *after], wanted.limit + 1 - len(rows))
+            rows += session.scalars(statement)
+            if len(rows) > wanted.limit:
+                break
+        more = len(rows) > wanted.limit
+        rows = rows[: wanted.limit]
+        return Page(rows, _encode(order, rows[-1]) if more else None)
+
+    def order(self, sort: str | None) -> Order:
+        """Read ``column`` or ``-column``; raises InvalidError for a column that the list is not sorted by."""
+        text = sort or self.sort
+        column = self.sorts.get(text.removeprefix("-"))
+        if column is None:
+            known = ", ".join(f"{item}, -{item}" for item in self.sorts)
+            raise InvalidError(f"sort={text!r} is unknown; sort by one of {known}.", slug="unknown-sort")
+        return Order(text, column, self.id)
+
+    def _statement(
+        self, order: Order, wanted: Selection, conditions: Sequence[ColumnElement[bool]], limit: int
+    ) -> Select[Row]:
+        chosen = [self._conditions(name, value) for name, value in wanted.filters.items() if value is not None]
+        ways = [
+            select(self.entity).where(*conditions, *way).order_by(*order.by()).limit(limit) for way in product(*chosen)
+        ]
+        if len(ways) == 1:
+            return ways[0].options(*self._only(self.entity))
+        # Each way reads as many rows of its own index as a page has, however many more there are.
+        found = union_all(*(way.subquery().select() for way in ways)).subquery()
+        entity = aliased(self.entity, found)
+        own = Order(order.name, getattr(entity, order.column.key), getattr(entity, order.id.key))
+        return select(entity).order_by(*own.by()).limit(limit).options(*self._only(entity))
+
+    def _only(self, entity: Any) -> list[Any]:  # noqa: ANN401 - the entity or an alias of it
+        return [load_only(*(getattr(entity, name) for name in self.columns))] if self.columns else []
+
+    def _conditions(self, name: str, value: Any) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - of any column
+        of = self.filters[name]
+        asked = getattr(self.entity, name) == value if of is None else of(value)
+        return asked if isinstance(asked, tuple) else (asked,)
+
+
+def _encode(order: Order, row: object) -> str:
+    value, row_id = getattr(row, order.column.key), getattr(row, order.id.key)
     # repr() keeps every float, also one that JSON has no word for.
-    words = {float: repr, int: repr, datetime: datetime.isoformat}
-    written = None if value is None else words.get(type(value), str)(value)  # type: ignore[operator]
+    words: dict[type, Callable[[Any], str]] = {float: repr, int: repr, datetime: datetime.isoformat}
+    written = None if value is None else words.get(type(value), str)(value)
     text = json.dumps([order.name, written, str(row_id)], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
@@ -104,7 +177,7 @@ def _decode(cursor: str, order: Order) -> tuple[Value, uuid.UUID]:
         if name != order.name or not isinstance(written, str | None):
             raise refused
         return None if written is None else _read(written, order.column), uuid.UUID(row_id)
-    except (binascii.Error, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (binascii.Error, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise refused from error
 
 
@@ -114,12 +187,12 @@ def _read(written: str, column: InstrumentedAttribute[Any]) -> Value:
         time = datetime.fromisoformat(written)
         if time.tzinfo is None:
             raise ValueError("a time without a zone")
-        return time
+        return time.astimezone(UTC)
     if issubclass(kind, float | int):
         number = float(written)
         if math.isnan(number):
             raise ValueError("no row sorts after NaN")
         return number
-    if "\0" in written:
+    if "\0" in written.encode().decode():  # half of a surrogate pair cannot be encoded
         raise ValueError("no text holds a zero character")
     return written

@@ -8,7 +8,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.teams import acting, own_first
 from app.db.vetting_tables import PolicyVersion
 from app.domain.policies import POLICIES, Policy
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def _newest() -> ColumnElement[bool]:
+def newest() -> ColumnElement[bool]:
+    """Whether a row is the newest version of its policy."""
     newer = aliased(PolicyVersion)
     same = (newer.name == PolicyVersion.name, newer.team == PolicyVersion.team)
     return ~exists().where(*same, newer.version > PolicyVersion.version)
@@ -47,10 +48,13 @@ def names(session: Session) -> list[str]:
     return list(session.scalars(select(PolicyVersion.name).distinct().order_by(PolicyVersion.name)))
 
 
-def find(session: Session, *, cursor: str | None, limit: int) -> Page[PolicyVersion]:
-    """Return a page of the newest versions, by name."""
-    order = Order("name", PolicyVersion.name, PolicyVersion.id)
-    return page(session, select(PolicyVersion).where(_newest()), order, cursor=cursor, limit=limit)
+LISTED = Listed(
+    PolicyVersion,
+    PolicyVersion.id,
+    sorts={"name": PolicyVersion.name, "created_at": PolicyVersion.created_at},
+    sort="name",
+    filters={"shipped": lambda shipped: PolicyVersion.name.in_(POLICIES) == shipped},
+)
 
 
 def keep(session: Session, policy: Policy) -> tuple[PolicyVersion, bool]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from app.db.datasets import by_name
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.tables import Dataset, Measurement, Prediction
 from app.domain.ids import new_id
 
@@ -94,12 +94,14 @@ def of_job(session: Session, job_id: uuid.UUID) -> Prediction | None:
     return session.scalar(select(Prediction).where(Prediction.job_id == job_id))
 
 
-def find(session: Session, *, dataset: str | None, ref: str | None, cursor: str | None, limit: int) -> Page[Prediction]:
-    """Return a page of predictions, the newest first."""
-    statement = select(Prediction)
-    if dataset is not None:
-        statement = statement.where(Prediction.dataset_id.in_(select(Dataset.id).where(Dataset.name == dataset)))
-    if ref is not None:
-        statement = statement.where(Prediction.ref == ref)
-    order = Order("-created_at", Prediction.created_at, Prediction.id, descending=True)
-    return page(session, statement, order, cursor=cursor, limit=limit)
+def _on_dataset(name: str) -> ColumnElement[bool]:
+    return Prediction.dataset_id == select(Dataset.id).where(Dataset.name == name).scalar_subquery()
+
+
+LISTED = Listed(
+    Prediction,
+    Prediction.id,
+    sorts={"created_at": Prediction.created_at, "top1": Prediction.top1},
+    sort="-created_at",
+    filters={"dataset": _on_dataset, "model": lambda ref: Prediction.ref == ref, "recorded": None},
+)

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from app.db.clock import present
-from app.db.paging import Order, Page, page
+from app.db.paging import Listed
 from app.db.schedule_tables import Schedule, ScheduledRun
 from app.db.tables import Audit
 from app.domain.ids import new_id
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.orm import Session
+
+    from app.db.paging import Page, Selection
 
 
 def clock(session: Session) -> datetime:
@@ -49,9 +51,26 @@ def get(session: Session, schedule_id: uuid.UUID, *, to_change: bool = False) ->
     return session.scalar(statement.with_for_update() if to_change else statement)
 
 
-def find(session: Session, *, cursor: str | None, limit: int) -> Page[Schedule]:
-    """Return a page of schedules by name."""
-    return page(session, select(Schedule), Order("name", Schedule.name, Schedule.id), cursor=cursor, limit=limit)
+def by_name(session: Session, name: str) -> Schedule | None:
+    """Return the schedule of this name."""
+    return session.scalar(select(Schedule).where(Schedule.name == name))
+
+
+LISTED = Listed(
+    Schedule,
+    Schedule.id,
+    sorts={"name": Schedule.name, "next_due_at": Schedule.next_due_at, "created_at": Schedule.created_at},
+    sort="name",
+    filters={"enabled": None},
+)
+
+RUNS = Listed(
+    ScheduledRun,
+    ScheduledRun.id,
+    sorts={"due_at": ScheduledRun.due_at},
+    sort="-due_at",
+    filters={"refused": lambda refused: ScheduledRun.audit_id.is_(None) == refused},
+)
 
 
 def remove(session: Session, schedule_id: uuid.UUID) -> bool:
@@ -87,11 +106,9 @@ def ran(session: Session, run_id: uuid.UUID, *, audit_id: uuid.UUID | None, erro
     session.flush()
 
 
-def runs(session: Session, schedule_id: uuid.UUID, *, cursor: str | None, limit: int) -> Page[ScheduledRun]:
-    """Return a page of a schedule's runs, the latest due time first."""
-    order = Order("-due_at", ScheduledRun.due_at, ScheduledRun.id, descending=True)
-    statement = select(ScheduledRun).where(ScheduledRun.schedule_id == schedule_id)
-    return page(session, statement, order, cursor=cursor, limit=limit)
+def runs(session: Session, schedule_id: uuid.UUID, wanted: Selection) -> Page[ScheduledRun]:
+    """Return a page of a schedule's runs."""
+    return RUNS.page(session, wanted, ScheduledRun.schedule_id == schedule_id)
 
 
 def last_runs(session: Session, schedule_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, ScheduledRun]:

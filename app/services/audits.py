@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.domain.plan import Scope
     from app.domain.zoos import Zoo
     from app.settings import Settings
@@ -140,9 +141,9 @@ def to_json(session: Session, audit: Audit) -> dict[str, Any]:
     return value
 
 
-def find(session: Session, *, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
-    """Return a page of audits as JSON, the newest first."""
-    return audits.find(session, cursor=cursor, limit=limit).map(lambda row: to_json(session, row))
+def find(session: Session, wanted: Selection) -> dict[str, Any]:
+    """Return a page of the audits that are wanted as JSON."""
+    return audits.LISTED.page(session, wanted).map(lambda row: to_json(session, row))
 
 
 def cancel(session: Session, audit_id: uuid.UUID) -> dict[str, Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.settings import Settings
 
 _BLOCKS = ("architecture", "accuracy", "latency", "interface", "contract", "weights", "features")
@@ -160,29 +161,9 @@ def summary(session: Session, comparison: Comparison) -> dict[str, Any]:
     return value
 
 
-def find(
-    session: Session,
-    *,
-    state: State | None = None,
-    verdict: str | None = None,
-    architecture: str | None = None,
-    zoo: str | None = None,
-    audit_id: uuid.UUID | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> dict[str, Any]:
-    """Return a page of comparisons as JSON, the newest first. ``zoo`` is that of either side."""
-    found = comparisons.find(
-        session,
-        state=state,
-        verdict=verdict,
-        architecture=architecture,
-        zoo=zoo,
-        audit_id=audit_id,
-        cursor=cursor,
-        limit=limit,
-    )
-    return found.map(lambda each: summary(session, each))
+def find(session: Session, wanted: Selection) -> dict[str, Any]:
+    """Return a page of the comparisons that are wanted as JSON."""
+    return comparisons.LISTED.page(session, wanted).map(lambda each: summary(session, each))
 
 
 def cancel(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from app.errors import InvalidError, NotFoundError
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
-def find(session: Session, *, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
-    """Return a page of data sets as JSON, ordered by name."""
-    return datasets.find(session, cursor=cursor, limit=limit).map(to_json)
+def find(session: Session, wanted: Selection) -> dict[str, Any]:
+    """Return a page of the data sets that are wanted as JSON."""
+    return datasets.LISTED.page(session, wanted).map(to_json)
 
 
 def show(session: Session, name: str) -> dict[str, Any]:

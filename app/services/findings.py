@@ -5,29 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from app.db import findings
-from app.db.findings import EVERYTHING, Filter
 from app.domain.numbers import finite
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.db.tables import Finding
 
-__all__ = ["DEFAULT_SORT", "Filter", "find", "to_json"]
 
-DEFAULT_SORT = "-magnitude"
-
-
-def find(
-    session: Session,
-    wanted: Filter = EVERYTHING,
-    *,
-    sort: str = DEFAULT_SORT,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> dict[str, Any]:
+def find(session: Session, wanted: Selection) -> dict[str, Any]:
     """Return a page of the findings that are wanted as JSON; rows without the sort value come last."""
-    return findings.find(session, wanted, sort=sort, cursor=cursor, limit=limit).map(to_json)
+    return findings.LISTED.page(session, wanted).map(to_json)
 
 
 def to_json(finding: Finding) -> dict[str, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.db.tables import Fingerprint
     from app.domain.zoos import Zoo
     from app.settings import Settings
@@ -88,10 +89,10 @@ def _state(session: Session, job_id: uuid.UUID) -> tuple[State, dict[str, Any] |
     return (State.QUEUED if states.keys() == {State.QUEUED} else State.RUNNING), None
 
 
-def failures(session: Session, settings: Settings, zoo: str, *, cursor: str | None, limit: int) -> dict[str, Any]:
+def failures(session: Session, settings: Settings, zoo: str, wanted: Selection) -> dict[str, Any]:
     """Return a page of the listings of a zoo that could not be fingerprinted, with the reason, as JSON."""
     _zoo(session, settings, zoo)
-    return fingerprints.failed(session, zoo, cursor=cursor, limit=limit).map(_failure)
+    return fingerprints.failed(session, zoo, wanted).map(_failure)
 
 
 def _failure(row: Fingerprint) -> dict[str, Any]:

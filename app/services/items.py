@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.settings import Settings
 
 CELLS = ("both_right", "a_only", "b_only", "both_wrong_same", "both_wrong_different")
@@ -41,31 +42,23 @@ class Answers:
         return {"class": self.classes[item * self.k], "score": self.scores[item * self.k]}
 
 
-def find(
-    session: Session,
-    settings: Settings,
-    comparison_id: uuid.UUID,
-    *,
-    cell: str | None = None,
-    min_score: float = 0.0,
-    label: int | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> dict[str, Any]:
+def find(session: Session, settings: Settings, comparison_id: uuid.UUID, wanted: Selection) -> dict[str, Any]:
     """Return a page of a comparison's items in the data set's order, as JSON.
 
-    ``cell`` keeps one cell of the ledger, ``label`` one right class, ``min_score`` items that at least one of the two
-    models answered with that score. Raises NotFoundError when the comparison has no answers to show.
+    Of the filters ``cell`` keeps one cell of the ledger, ``label`` one right class, ``min_score`` items that at least
+    one of the two models answered with that score. Raises NotFoundError when the comparison has no answers to show.
     """
     a, b = (_read(settings, comparison_id, sha256) for sha256 in _files(session, comparison_id))
+    cell, label = wanted.filters.get("cell"), wanted.filters.get("label")
+    min_score = wanted.filters.get("min_score", 0.0)
     items: list[dict[str, Any]] = []
-    for number in range(_start(cursor), len(a.labels)):
+    for number in range(_start(wanted.cursor), len(a.labels)):
         shown = _item(number, a, b)
         if cell not in {None, shown["cell"]} or label not in {None, shown["label"]}:
             continue
         if max(shown["a"]["score"], shown["b"]["score"]) < min_score:
             continue
-        if len(items) == limit:
+        if len(items) == wanted.limit:
             return {"items": items, "next_cursor": str(number)}
         items.append(shown)
     return {"items": items, "next_cursor": None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from app.db import latency_runs
@@ -15,10 +16,10 @@ from app.services import subjects, zoos
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
-    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.db.tables import LatencyRun
     from app.settings import Settings
 
@@ -26,26 +27,14 @@ MARGIN = POLICIES["default"].latency_margin
 """Changes below this fraction are none."""
 
 
-def find(
-    session: Session,
-    settings: Settings,
-    ref: str,
-    *,
-    fingerprint: str | None = None,
-    point: str | None = None,
-    since: datetime | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> dict[str, Any]:
-    """Return a page of a listing's runs as JSON, the newest first, each with the step it begins or None.
+def find(session: Session, settings: Settings, ref: str, wanted: Selection) -> dict[str, Any]:
+    """Return a page of a listing's runs as JSON, each with the step it begins or None.
 
     Steps are found in the whole history, whatever part of it is asked for. Raises InvalidError for a reference that
-    names nothing, NotFoundError for a listing that was never timed here.
+    cannot be read, NotFoundError for a listing that was never timed.
     """
     ref = _timed(session, settings, ref)
-    found = latency_runs.find(
-        session, ref, fingerprint=fingerprint, point=point, since=since, cursor=cursor, limit=limit
-    )
+    found = latency_runs.LISTED.page(session, replace(wanted, filters={**wanted.filters, "ref": ref}))
     marks = _marks(latency_runs.of_listing(session, ref)) if found.items else {}
     return found.map(lambda run: to_json(run) | {"step": marks.get(run.id)})
 

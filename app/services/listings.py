@@ -12,21 +12,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.db.tables import Listing
 
 
-def find(
-    session: Session,
-    *,
-    zoo: str | None = None,
-    architecture: str | None = None,
-    match: str | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> dict[str, Any]:
-    """Return a page of listings as JSON, ordered by reference."""
-    found = listings.find(session, zoo=zoo, architecture=architecture, match=match, cursor=cursor, limit=limit)
-    return found.map(to_json)
+def find(session: Session, wanted: Selection) -> dict[str, Any]:
+    """Return a page of the listings that are wanted as JSON."""
+    return listings.LISTED.page(session, wanted).map(to_json)
 
 
 def show(session: Session, listing_id: uuid.UUID) -> dict[str, Any]:

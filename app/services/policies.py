@@ -13,6 +13,7 @@ from app.errors import InvalidError, NotFoundError
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.db.vetting_tables import PolicyVersion
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -99,9 +100,9 @@ def show(session: Session, name: str) -> dict[str, Any]:
     return rows[0] | {"versions": rows}
 
 
-def find(session: Session, *, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
-    """Return a page of policies as JSON, each in its newest version, by name."""
-    return policies.find(session, cursor=cursor, limit=limit).map(to_json)
+def find(session: Session, wanted: Selection) -> dict[str, Any]:
+    """Return a page of the policies that are wanted as JSON, each in its newest version."""
+    return policies.LISTED.page(session, wanted, policies.newest()).map(to_json)
 
 
 def to_json(row: PolicyVersion) -> dict[str, Any]:

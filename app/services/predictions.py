@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.db.tables import Job, Prediction
     from app.settings import Settings
 
@@ -79,17 +80,9 @@ def _progress(job: Job) -> dict[str, Any]:
     return {"done": int(job.state in FINAL), "total": 1, "message": (job.progress or {}).get("message")}
 
 
-def find(
-    session: Session,
-    *,
-    dataset: str | None = None,
-    model: str | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> dict[str, Any]:
-    """Return a page of predictions as JSON, the newest first."""
-    found = predictions.find(session, dataset=dataset, ref=model, cursor=cursor, limit=limit)
-    return found.map(lambda row: to_json(session, row))
+def find(session: Session, wanted: Selection) -> dict[str, Any]:
+    """Return a page of the predictions that are wanted as JSON."""
+    return predictions.LISTED.page(session, wanted).map(lambda row: to_json(session, row))
 
 
 def to_json(session: Session, row: Prediction) -> dict[str, Any]:

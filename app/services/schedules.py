@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.db.schedule_tables import ScheduledRun
     from app.settings import Settings
 
@@ -98,17 +99,25 @@ def show(session: Session, schedule_id: uuid.UUID) -> dict[str, Any]:
     return _to_json(session, row, schedules.last_runs(session, [row.id]).get(row.id))
 
 
-def find(session: Session, *, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
-    """Return a page of schedules as JSON, by name."""
-    found = schedules.find(session, cursor=cursor, limit=limit)
+def named(session: Session, name: str) -> uuid.UUID:
+    """Return the id of the schedule of this name; raises NotFoundError."""
+    row = schedules.by_name(session, name)
+    if row is None:
+        raise NotFoundError(f"There is no schedule {name!r}; `zooaudit schedules list` lists what there is.")
+    return row.id
+
+
+def find(session: Session, wanted: Selection) -> dict[str, Any]:
+    """Return a page of the schedules that are wanted as JSON."""
+    found = schedules.LISTED.page(session, wanted)
     last = schedules.last_runs(session, [row.id for row in found.items])
     return found.map(lambda row: _to_json(session, row, last.get(row.id)))
 
 
-def runs(session: Session, schedule_id: uuid.UUID, *, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
-    """Return a page of a schedule's runs as JSON, the latest due time first; raises NotFoundError."""
+def runs(session: Session, schedule_id: uuid.UUID, wanted: Selection) -> dict[str, Any]:
+    """Return a page of a schedule's runs as JSON; raises NotFoundError."""
     _row(session, schedule_id)
-    return schedules.runs(session, schedule_id, cursor=cursor, limit=limit).map(lambda row: _run_json(session, row))
+    return schedules.runs(session, schedule_id, wanted).map(lambda row: _run_json(session, row))
 
 
 def due(session: Session) -> list[uuid.UUID]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.db.paging import Selection
     from app.db.tables import Comparison
     from app.services.subjects import Named
     from app.settings import Settings
@@ -121,12 +122,9 @@ def cancel(session: Session, vetting_id: uuid.UUID) -> dict[str, Any]:
     return _to_json(session, row)
 
 
-def find(
-    session: Session, *, comparison_id: uuid.UUID | None = None, cursor: str | None = None, limit: int = 50
-) -> dict[str, Any]:
-    """Return a page of vettings as JSON, the newest first; of one comparison, or of all."""
-    found = vettings.find(session, comparison_id=comparison_id, cursor=cursor, limit=limit)
-    return found.map(lambda row: _to_json(session, row))
+def find(session: Session, wanted: Selection) -> dict[str, Any]:
+    """Return a page of the vettings that are wanted as JSON."""
+    return vettings.LISTED.page(session, wanted).map(lambda row: _to_json(session, row))
 
 
 def _to_json(session: Session, row: Vetting) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from app import render_history
 from app.db import jobs, latency_runs
 from app.db.latency_runs import Timed
+from app.db.paging import Selection
 from app.db.tables import Artifact, Measurement
 from app.domain.plan import JobSpec
 from app.domain.states import JobKind
@@ -71,7 +72,7 @@ def timed(database, day, *medians, artifact="artifact", hardware="hardware", tor
 
 def found(database, settings, **wanted):
     with database.read() as session:
-        return latency_history.find(session, settings, REF, limit=200, **wanted)["items"]
+        return latency_history.find(session, settings, REF, Selection(wanted, limit=200))["items"]
 
 
 def test_runs_are_listed_newest_first_and_paged(client, database):

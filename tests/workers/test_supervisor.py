@@ -131,7 +131,7 @@ def test_a_model_has_no_network(supervisor, inspect_job, job, monkeypatch):
         run(supervisor, job_id)
     row = job(job_id)
     assert row.state == "failed"
-    assert "OSError" in row.error["message"]
+    assert "PermissionError" in row.error["message"]
 
 
 def test_a_lost_lease_stores_nothing_and_kills_the_group(supervisor, inspect_job, job, database, engines):

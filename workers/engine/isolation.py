@@ -1,17 +1,11 @@
-"""What the engine's process gives up before it touches a model: network, core dumps, and a life without its parent."""
+"""The engine's process group and its life, which ends with its parent's."""
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
-import resource
 import select
 import signal
-from pathlib import Path
-
-_CLONE_NEWUSER = 0x10000000
-_CLONE_NEWNET = 0x40000000
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -21,11 +15,9 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "CUDA_MODULE_LOADING": "LAZY",
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as NVML counts, so that both mean the same GPU
+    "HDF5_PLUGIN_PRELOAD": "::",  # a file names the filters of its data; none is loaded that is not built in
 }
 """Set before the engine's interpreter starts: pools read these when they are loaded, and once started they stay."""
-
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-"""Tells libraries not to try what would fail, so that they answer from their caches at once."""
 
 
 def own_group() -> None:
@@ -46,28 +38,3 @@ def die_with(descriptor: int) -> None:
     # It may have closed before the kernel was told to watch it.
     if select.select([descriptor], [], [], 0)[0]:
         os.killpg(0, signal.SIGKILL)
-
-
-def limit() -> None:
-    """Write no core dumps: a crashing model would leave its whole memory on the disk."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def leave_network() -> str:
-    """Move this process into a network namespace without interfaces; return how far that went.
-
-    ``namespace``: no network at all. ``environment``: the system does not permit it, and only the libraries were told
-    to stay offline. Must be called while the process has one thread.
-    """
-    os.environ.update(OFFLINE)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNET) == 0:
-        return "namespace"
-    user, group = os.getuid(), os.getgid()
-    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
-        return "environment"
-    # Keep the identity that files are owned by; the kernel asks for setgroups to be given up first.
-    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-    Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
-    Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
-    return "namespace"

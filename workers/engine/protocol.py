@@ -1,11 +1,13 @@
 """What the engine and its caller say to each other.
 
-A request is one JSON document on standard input: ``{"op": str, "scratch": str, "network": bool, "request": {...}}``.
+A request is one JSON document on standard input, ``{"op": str, "scratch": str, "network": bool, "request": {...}}`` and
+``"confinement": {"required": bool, "hidden": str, "by_name": str, "limits": {...}}``, all of it optional, as
+``safety.confinement`` has it.
 The replies are JSON lines on standard output, each with an ``event``:
 
 - ``{"event": "progress", "done": int, "total": int, "message": str}``, any number of them;
 - then one ``{"event": "result", "result": {...}, "files": {"role": "path inside scratch"}}``
-  or one ``{"event": "error", "class": str, "code": str, "message": str}``.
+  or one ``{"event": "error", "class": str, "code": str, "message": str, "evidence"?: {...}}``.
 """
 
 from __future__ import annotations
@@ -20,18 +22,23 @@ FailureClass = Literal["usage", "subject", "unsafe", "transient", "memory"]
 
 
 class EngineError(Exception):
-    """A failure with its class, a stable code and a sentence that says what happened, to what, and what to do."""
+    """A failure with its class, a stable code and a sentence that says what happened, to what, and what to do.
+
+    ``evidence`` is what was seen, as JSON.
+    """
 
     failure_class: FailureClass = "subject"
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, evidence: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.evidence = evidence or {}
 
     def to_json(self) -> dict[str, Any]:
         """Return this failure as it is written and stored."""
-        return {"class": self.failure_class, "code": self.code, "message": self.message}
+        value = {"class": self.failure_class, "code": self.code, "message": self.message}
+        return value | ({"evidence": self.evidence} if self.evidence else {})
 
 
 class UsageError(EngineError):

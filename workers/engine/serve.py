@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from workers.engine import isolation, operations
 from workers.engine.protocol import EngineError, Replies, Result, SubjectError, TransientError, UsageError
+from workers.engine.safety.confinement import Places, confine
+from workers.engine.safety.confinement.limits import Limits
+from workers.engine.zoos import caches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _ON_MODELS = frozenset({"inspect", "structure", "predict", "shard", "latency"})
 _REASON_LENGTH = 500
@@ -68,14 +71,22 @@ def _answer(line: bytes, replies: Replies) -> Result:
         name, scratch = document["op"], Path(document["scratch"])
         request: dict[str, Any] = document["request"]
         network = bool(document["network"])
+        wanted: dict[str, Any] = document.get("confinement", {})
+        allowed = Limits.from_json(wanted.get("limits", {}))
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             "malformed-request", f"The engine reads one JSON line with op, scratch, network and request: {error!r}."
         ) from error
     isolation.own_group()
     isolation.die_with(0)
-    isolation.limit()
-    reached = "open" if network else isolation.leave_network()
+    places = Places(
+        scratch,
+        writable=tuple(caches.folders()) if network else (),
+        hidden=_path(wanted.get("hidden")),
+        by_name=_path(wanted.get("by_name")),
+        named=tuple(_named(request)),
+    )
+    in_force = confine(places, allowed, network=network, required=bool(wanted.get("required")))
     operation: Callable[..., Result] = operations.find(name)
     try:
         result = operation(request, scratch, replies.progress)
@@ -85,7 +96,20 @@ def _answer(line: bytes, replies: Replies) -> Result:
         if name not in _ON_MODELS:
             raise
         raise SubjectError("model-failed", _sentence(name, request, error)) from error
-    return Result(result.result | {"network": reached}, result.files)
+    return Result(result.result | {"confinement": in_force.to_json()}, result.files)
+
+
+def _path(written: str | None) -> Path | None:
+    return None if written is None else Path(written)
+
+
+def _named(value: Any) -> Iterator[Path]:
+    """Yield the files and folders that a request names: what the caller asks for may be read wherever it lies."""
+    if isinstance(value, str) and value.startswith("/") and "\0" not in value:
+        yield Path(value)
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _named(item)
 
 
 def _sentence(name: str, request: dict[str, Any], error: BaseException) -> str:
@@ -107,6 +131,11 @@ def _failure(error: BaseException) -> EngineError:
             "not-installed",
             f"The package {error.name} is not installed where models are measured; install zooaudit there with its "
             "extra keras: pip install 'zooaudit[keras]'.",
+        )
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return SubjectError(
+            "file-limit",
+            "The model wrote a file larger than it may; raise ZOOAUDIT_ENGINE_DISK_BYTES or leave it out.",
         )
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return TransientError("disk-full", f"The disk is full ({error}); make room, it is tried again.")

@@ -20,6 +20,7 @@ import socket
 import sys
 
 from workers.engine import isolation
+from workers.engine.safety import confinement
 
 PRELOADED = (
     "numpy",
@@ -152,7 +153,7 @@ def _tell(descriptor: int, value: dict[str, int]) -> None:
 def main() -> None:
     """Serve the socket that is standard input."""
     isolation.own_group()
-    isolation.limit()
+    confinement.no_core_dumps()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     # The socket moves off 0, so that a library which reads standard input cannot take a request's byte.
     control = socket.socket(fileno=os.dup(0))
@@ -160,7 +161,7 @@ def main() -> None:
     os.dup2(null, 0)
     os.close(null)
     # Read when the libraries are imported; the children have no network in any case.
-    os.environ.update(isolation.OFFLINE)
+    os.environ.update(confinement.OFFLINE)
     if missing := preload():
         sys.stderr.write(f"engine template: not installed: {', '.join(missing)}\n")
     Template(control).run()

@@ -10,7 +10,8 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from app.db import findings
+from app.db import findings, listings
+from app.db.paging import Selection
 from app.db.tables import Comparison, Finding
 from app.errors import InvalidError
 
@@ -19,20 +20,20 @@ EFFECTS = st.one_of(
 )
 
 
-def fill(session, effects):
+def fill(session, effects, zoos=None):
     session.execute(delete(Finding))
     session.execute(delete(Comparison))
     comparison = Comparison(state="succeeded", a_ref="torchvision:a", b_ref="timm:a", scope={})
     session.add(comparison)
     session.flush()
-    for effect in effects:
+    for effect, (zoo_a, zoo_b) in zip(effects, zoos or [("torchvision", "timm")] * len(effects), strict=True):
         session.add(
             Finding(
                 comparison_id=comparison.id,
                 a_ref="torchvision:a",
                 b_ref="timm:a",
-                zoo_a="torchvision",
-                zoo_b="timm",
+                zoo_a=zoo_a,
+                zoo_b=zoo_b,
                 dimension="latency",
                 metric="m",
                 effect=effect,
@@ -45,10 +46,10 @@ def fill(session, effects):
     session.flush()
 
 
-def walk(session, sort, limit):
+def walk(session, sort, limit, filters=None):
     rows, cursor = [], None
     while True:
-        page = findings.find(session, sort=sort, cursor=cursor, limit=limit)
+        page = findings.LISTED.page(session, Selection(filters or {}, sort, cursor, limit))
         assert len(page.items) <= limit
         rows += page.items
         cursor = page.next_cursor
@@ -68,15 +69,29 @@ def test_every_row_once_and_in_order(database, effects, limit, sort):
     assert found == known + [None] * effects.count(None)
 
 
+@budget(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(EFFECTS, st.sampled_from("ab"), st.sampled_from("ab")), max_size=12),
+    limit=st.integers(1, 5),
+    sort=st.sampled_from(["effect", "-effect", "-created_at"]),
+)
+def test_what_is_on_either_side_is_found_once_and_in_order(database, rows, limit, sort):
+    with database.write() as session:
+        fill(session, [effect for effect, _, _ in rows], [sides for _, *sides in rows])
+        found = walk(session, sort, limit, {"zoo": "a"})
+        whole = walk(session, sort, 5)
+    assert [row.id for row in found] == [row.id for row in whole if "a" in {row.zoo_a, row.zoo_b}]
+
+
 def test_rows_added_meanwhile_shift_nothing(database):
     with database.write() as session:
         fill(session, [3.0, 2.0, 1.0])
-        first = findings.find(session, cursor=None, limit=2)
+        first = findings.LISTED.page(session, Selection(limit=2))
         session.add(
             Finding(**{c.key: getattr(first.items[0], c.key) for c in Finding.__table__.columns if c.key != "id"})
         )
         session.flush()
-        rest = findings.find(session, cursor=first.next_cursor, limit=2)
+        rest = findings.LISTED.page(session, Selection(cursor=first.next_cursor, limit=2))
     assert [row.effect for row in rest.items] == [1.0]
 
 
@@ -101,9 +116,24 @@ ID = "01a1fddb-bc76-7375-a148-87f6c01dcecf"
         encoded(["-magnitude", 1.0, ID]),
         encoded(["-magnitude", "1.0", "no id"]),
         encoded(["-magnitude", "1.0", 7]),
+        "W" * 4001,
     ],
 )
 def test_a_foreign_cursor_is_refused(database, cursor):
     with database.read() as session, pytest.raises(InvalidError) as caught:
-        findings.find(session, cursor=cursor, limit=2)
+        findings.LISTED.page(session, Selection(cursor=cursor, limit=2))
+    assert caught.value.slug == "malformed-cursor"
+
+
+@pytest.mark.parametrize("written", ["0001-01-01T00:00:00+14:00", "2026-01-01T00:00:00", "x", "\ud800"])
+def test_a_cursor_with_an_impossible_time_is_refused(database, written):
+    with database.read() as session, pytest.raises(InvalidError) as caught:
+        findings.LISTED.page(session, Selection(sort="-created_at", cursor=encoded(["-created_at", written, ID])))
+    assert caught.value.slug == "malformed-cursor"
+
+
+@pytest.mark.parametrize("written", ["\0", "\ud800"])
+def test_a_cursor_with_impossible_text_is_refused(database, written):
+    with database.read() as session, pytest.raises(InvalidError) as caught:
+        listings.LISTED.page(session, Selection(cursor=encoded(["ref", written, ID])))
     assert caught.value.slug == "malformed-cursor"

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.db import schedules as rows
+from app.db.paging import Selection
 from app.db.schedule_tables import Schedule, ScheduledRun
 from app.db.tables import Audit, Job
 from app.services import audits, schedules
@@ -33,7 +34,7 @@ def make(database, settings):
         with database.write() as session:
             added = schedules.create(session, settings, request | {"request": REQUEST} | changed, Caller())
             session.execute(update(Schedule).where(Schedule.name == added["name"]).values(next_due_at=next_due))
-            return rows.find(session, cursor=None, limit=1).items[0].id
+            return rows.LISTED.page(session, Selection(limit=1)).items[0].id
 
     return made
 

@@ -70,7 +70,7 @@ def survey(group: Group, work: Path, *, stall_s: float, memory_bytes: int | None
 
 
 def _prepare(work: Path, limits: process.Limits) -> None:
-    """Do what compiling needs once a machine."""
+    """Do what compiling needs once a session."""
 
     def body(_: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         from workers.engine.latency.runners.torch_module import precompile_headers

@@ -12,7 +12,7 @@ import numpy as np
 
 from workers.engine.latency import statistics
 from workers.engine.latency.around import Around
-from workers.engine.latency.plan import Scatter
+from workers.engine.latency.plan import ASSUMED_BLOCKS, Scatter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ Basis = Literal["undisturbed", "net of waits", "all"]
 core, where too few were undisturbed and the waits are known; or all wall times as they are."""
 
 LOST_SHARE = 0.002
-"""With one thread, waiting for a core during less than this share of an iteration does not disturb it."""
+"""With one thread, waiting for a core during less than this share of a turn does not disturb it."""
 _SCATTER_BLOCKS = 3
 
 
@@ -36,10 +36,11 @@ _SCATTER_BLOCKS = 3
 class PointBlock:
     """One block's times at one operating point.
 
-    ``wall_ns``, ``cpu_ns``, ``switches`` (involuntary), ``wait_ns`` (known when ``waits``) and ``place`` (0 ran first
-    in its round) are ``[round, slot]``. ``slots`` names each slot's entry; the last one is the control, the second copy
-    of an entry, when ``control`` is true. ``around`` is what happened beside, ``busy_beside`` the cores that worked for
-    others meanwhile.
+    ``call_ns`` is ``[round, slot, call]``: short calls run several times in a turn. By turn, ``[round, slot]``, are
+    ``wall_ns`` (of all its calls), ``cpu_ns``, ``switches`` (involuntary), ``wait_ns`` (known when ``waits``) and
+    ``place`` (0 ran first in its round). ``slots`` names each slot's entry; the last one is the control, the second
+    copy of an entry, when ``control`` is true. ``around`` is what happened beside, ``busy_beside`` the cores that
+    worked for others meanwhile.
     """
 
     number: int
@@ -47,6 +48,7 @@ class PointBlock:
     threads: int
     slots: tuple[int, ...]
     control: bool
+    call_ns: Ints
     wall_ns: Ints
     cpu_ns: Ints
     switches: Ints
@@ -66,11 +68,14 @@ class PointBlock:
         cls, value: dict[str, Any], *, number: int, attempt: int, threads: int, busy_beside: float | None = None
     ) -> PointBlock:
         """Build from ``block.run``'s account of one point."""
-        shape = (len(value["wall_ns"]), len(value["slots"]))
+        shape = (len(value["call_ns"]), len(value["slots"]))
         table = {
             name: np.asarray(value[name], dtype=np.int64).reshape(shape)
-            for name in ("wall_ns", "cpu_ns", "switches", "wait_ns", "order")
+            for name in ("cpu_ns", "switches", "wait_ns", "order")
         }
+        call_ns = np.asarray(value["call_ns"], dtype=np.int64)
+        # A point at which nothing ran has no calls either.
+        call_ns = call_ns.reshape(*shape, -1) if call_ns.size else np.zeros((*shape, 1), dtype=np.int64)
         slots = tuple(value["slots"])
         return cls(
             number=number,
@@ -78,7 +83,8 @@ class PointBlock:
             threads=threads,
             slots=slots,
             control=len(set(slots)) < len(slots),
-            wall_ns=table["wall_ns"],
+            call_ns=call_ns,
+            wall_ns=call_ns.sum(axis=2),
             cpu_ns=table["cpu_ns"],
             switches=table["switches"],
             wait_ns=table["wait_ns"],
@@ -93,7 +99,7 @@ class PointBlock:
         )
 
     def preempted(self) -> Bools:
-        """Iterations, ``[round, slot]``, that another process interrupted.
+        """Turns, ``[round, slot]``, that another process interrupted.
 
         With one thread the time it cost is known, and interruptions that cost next to nothing do not count: on a busy
         machine every long iteration has some. With more threads, any involuntary switch of one of them counts.
@@ -142,6 +148,18 @@ class PointBlock:
             least = np.minimum(wall, self.cpu_ns[:, list(slots)])
             return np.maximum(wall - self.wait_ns[:, list(slots)], least), rounds, "net of waits"
         return wall, usable, "all"
+
+    def calls(self, slot: int) -> tuple[Floats, Basis]:
+        """Wall times in ns of this slot's single calls, of the rounds to use, and on what basis.
+
+        What a turn of several calls waited for a core is taken off the longest of them, in which it will have been.
+        """
+        times, rounds, basis = self.times([slot])
+        calls, net = self.call_ns[rounds, slot].astype(np.float64), times[rounds, 0]
+        turns, longest = np.arange(len(calls)), calls.argmax(axis=1)
+        waited = self.wall_ns[rounds, slot] - net
+        calls[turns, longest] = np.maximum(calls[turns, longest] - waited, net / calls.shape[1])
+        return calls.ravel(), basis
 
     def cycles(self, slots: Sequence[int], times: Floats) -> Floats | None:
         """Return times in clock cycles of the device; None where it has no clock that could be read at each call."""
@@ -209,7 +227,7 @@ def _scatter(ratios: Sequence[statistics.BlockRatio]) -> Scatter:
     """Split the scatter of block ratios by where it comes from.
 
     The halves of one block share its process, so that their difference holds what iterations and time do; the ratios of
-    several blocks hold all three.
+    several blocks hold all three. What the few blocks show is averaged with what is assumed.
     """
     assumed = Scatter()
     if len(ratios) < _SCATTER_BLOCKS:
@@ -218,7 +236,17 @@ def _scatter(ratios: Sequence[statistics.BlockRatio]) -> Scatter:
     explained = float(np.mean([Scatter(iterations, 0.0, 0.0).variance(item.pairs) for item in ratios]))
     inside = float(np.mean([item.halves**2 for item in ratios])) / 4
     total = float(np.var([item.log_ratio for item in ratios], ddof=1))
-    return Scatter(iterations, max(inside - explained, 0.0) ** 0.5, max(total - max(inside, explained), 0.0) ** 0.5)
+
+    def averaged(shown: float, sd: float) -> float:
+        """Average a variance of these blocks with the assumed one, by degrees of freedom; the standard deviation."""
+        weight = len(ratios) - 1
+        return float(np.sqrt((weight * max(shown, 0.0) + ASSUMED_BLOCKS * sd**2) / (weight + ASSUMED_BLOCKS)))
+
+    return Scatter(
+        iterations,
+        averaged(inside - explained, assumed.time),
+        averaged(total - max(inside, explained), assumed.processes),
+    )
 
 
 @dataclass(frozen=True)
@@ -230,9 +258,12 @@ class PointResult:
     control: Pair | None
 
     def settled(self, margin: float) -> str | None:
-        """``decided`` or ``precise`` when every pair is and the control is no wider than the margin; else None."""
+        """``decided`` or ``precise`` when every pair is; else None.
+
+        The control's interval must be within half of the margin, so that one that moved by the whole margin is seen.
+        """
         values = [item.wall for item in self.pairs]
-        if self.control and not self.control.wall.half_width() < margin:
+        if self.control and not self.control.wall.half_width() < margin / 2:
             return None
         if not values:
             return "decided" if self.control and statistics.decided(self.control.wall, margin) else None
@@ -268,12 +299,12 @@ def analyse(blocks: Sequence[PointBlock]) -> PointResult | None:
 
 def entry_json(ref: str, slot: int, blocks: Sequence[PointBlock]) -> dict[str, Any]:
     """Describe one listing's own times. Percentiles are upper bounds at 99 % confidence, or null."""
-    chosen = [block.times([slot]) for block in blocks]
-    wall = np.concatenate([times[rounds, 0] for times, rounds, _ in chosen]) / 1e6
-    cpu = np.concatenate([block.cpu_ns[use, slot] for block, (_, use, _) in zip(blocks, chosen, strict=True)]) / 1e6
+    chosen = [block.calls(slot) for block in blocks]
+    wall = np.concatenate([calls for calls, _ in chosen]) / 1e6
+    cpu = [block.cpu_ns[block.times([slot])[1], slot] / block.call_ns.shape[2] for block in blocks]
     return {
         "ref": ref,
-        "basis": dict(Counter(basis for _, _, basis in chosen)),
+        "basis": dict(Counter(basis for _, basis in chosen)),
         "median_ms": float(np.median(wall)),
         "p90_ms": statistics.percentile_bound(wall, 0.9),
         "p95_ms": statistics.percentile_bound(wall, 0.95),
@@ -282,7 +313,7 @@ def entry_json(ref: str, slot: int, blocks: Sequence[PointBlock]) -> dict[str, A
         "samples": len(wall),
         "first_call_ms": float(np.median([block.first_call_ms[slot] for block in blocks])),
         "load_ms": float(np.median([block.load_ms[slot] for block in blocks])),
-        "cpu_median_ms": float(np.median(cpu)),
+        "cpu_median_ms": float(np.median(np.concatenate(cpu))) / 1e6,
     }
 
 

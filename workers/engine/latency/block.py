@@ -8,6 +8,7 @@ moment, its caches and its neighbours.
 from __future__ import annotations
 
 import gc
+import math
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,14 +42,17 @@ _OVERRUN = 1.5
 """A block ends its rotation when it takes this much longer than planned, since the machine has become busier."""
 
 _SHORT_S = 0.05
+TURN_S = 0.002
+"""Calls shorter than this run several times in a turn, so that reading the clocks between turns costs next to nothing.
+"""
 
 
 @dataclass(frozen=True)
 class Task:
     """What one block shall do.
 
-    ``points`` differ in batch and boundary; ``left_s`` is what remains of their budget; ``apart`` gives each copy a
-    process of its own.
+    ``points`` differ in batch and boundary; ``left_s`` is what remains of their budget; ``done`` are the rounds of the
+    blocks before; ``apart`` gives each copy a process of its own.
     """
 
     entries: tuple[Entry, ...]
@@ -56,7 +60,7 @@ class Task:
     seed: int
     number: int
     left_s: float
-    done: int
+    done: tuple[int, ...]
     scatter: Scatter
     margin: float
     apart: bool
@@ -74,7 +78,7 @@ def run(task: Task, send: Send) -> dict[str, Any]:
     """Run the block in this process; the result is JSON (see ``_Point.result`` for the fields of ``points``).
 
     ``start_s`` is what it took to load and to warm up, ``rotation_s`` what the measured rounds took with everything
-    around them; ``plan`` is ``plan.Plan`` as it was made in between.
+    between them; ``plan`` is ``plan.Plan`` as it was made in between.
     """
     started = time.perf_counter()
     rng = np.random.default_rng((task.seed, task.number))
@@ -98,12 +102,14 @@ def run(task: Task, send: Send) -> dict[str, Any]:
     gc.freeze()
     gc.disable()
     start_s = time.perf_counter() - started
+    rotation_s = 0.0
     for done, (point, count) in enumerate(zip(active, counts, strict=True)):
+        point.warm_caches()
         now = time.perf_counter()
         share_s = max(task.left_s - (now - started), 0.0) / (len(active) - done)
         planned_s = max(_OVERRUN * count * point.round_s, _SHORT_S)
         point.rotate(count, rng, send, until=now + min(share_s, planned_s))
-    rotation_s = time.perf_counter() - started - start_s
+        rotation_s += time.perf_counter() - now
     return {
         "start_s": start_s,
         "rotation_s": rotation_s,
@@ -152,6 +158,7 @@ class _Point:
         self._first_ms: list[float] = []
         self._warmup = 0
         self._agreed = False
+        self._calls = 1
         self._rows: list[dict[str, Any]] = []
         self._conditions: Conditions | None = None
         self.round_s = 0.0
@@ -183,16 +190,20 @@ class _Point:
             spent = time.perf_counter() - started
             if self._agreed or self._warmup >= MOST_WARMUP or spent > most_s:
                 break
-        self.round_s = float(np.mean(walls[-window * len(times) :])) * len(times) / 1e9
+        call_s = float(np.mean(walls[-window * len(times) :])) / 1e9
+        self._calls = math.ceil(TURN_S / call_s)
+        self.round_s = self._calls * call_s * len(times)
+
+    def warm_caches(self) -> None:
+        """Run short calls once, untimed: the pause since the last one has cooled the caches, and they notice."""
+        if self.round_s < _SHORT_S:
+            for slot in self.slots:
+                slot.seat.timed(self._index)
 
     def rotate(self, count: int, rng: np.random.Generator, send: Send, *, until: float) -> None:
         """Measure ``count`` rounds, or as many as end before ``until`` (perf_counter, s); at least one."""
         turns: Iterator[list[int]] = order.rounds(len(self.slots), rng)
         send({"doing": "measuring", "entry": None})
-        if self.round_s < _SHORT_S:
-            # The pause since the last call has cooled the caches, and short calls notice.
-            for slot in self.slots:
-                slot.seat.timed(self._index)
         conditions = self._conditions = Conditions(len(self.slots), self._gpu, round_s=self.round_s)
         beat = time.perf_counter()
         for _ in range(count):
@@ -200,7 +211,7 @@ class _Point:
             ticks = []
             conditions.begin()
             for at in turn:
-                ticks.append(self.slots[at].seat.timed(self._index))
+                ticks.append(self.slots[at].seat.timed(self._index, self._calls))
                 conditions.called(at)
             conditions.end()
             self._rows.append({"order": turn, "ticks": ticks})
@@ -212,7 +223,10 @@ class _Point:
                 beat = now
 
     def result(self) -> dict[str, Any]:
-        """Return the point's raw times, each ``[round][slot]`` with the slots in the order of ``slots``."""
+        """Return the point's raw times, each ``[round][slot]`` with the slots in the order of ``slots``.
+
+        ``call_ns`` is ``[round][slot][call]``.
+        """
         count = len(self.slots)
         columns: dict[str, list[list[int]]] = {name: [] for name in ("order", *clock.Tick._fields)}
         for row in self._rows:

@@ -1,4 +1,4 @@
-"""Times one call, and records what disturbed it."""
+"""Times calls, and records what disturbed them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ if TYPE_CHECKING:
 
 
 class Tick(NamedTuple):
-    """One timed call.
+    """One turn: a timed call, or several one right after the other.
 
-    Wall time (of the device alone, for a ``DeviceCall``) and CPU time of all threads in ns; involuntary context
-    switches; and the ns in which the calling thread was ready to run but another one had its core.
+    ``call_ns`` is each call's wall time (of the device alone, for a ``DeviceCall``). Of all calls together: CPU time of
+    all threads in ns; involuntary context switches; and the ns in which the calling thread was ready to run but
+    another one had its core.
     """
 
-    wall_ns: int
+    call_ns: list[int]
     cpu_ns: int
     switches: int
     wait_ns: int
+
+    @property
+    def wall_ns(self) -> int:
+        """Wall time of all calls together."""
+        return sum(self.call_ns)
 
 
 class DeviceCall(Protocol):
@@ -46,20 +52,23 @@ class Clock:
         self._scope = resource.RUSAGE_THREAD if threads == 1 else resource.RUSAGE_SELF
         self._schedstat = _open("/proc/thread-self/schedstat")
 
-    def timed(self, call: Callable[[], Any]) -> Tick:
-        """Time one call; everything but the clock itself is read outside the timed span."""
+    def timed(self, call: Callable[[], Any], calls: int = 1) -> Tick:
+        """Time so many calls; everything but the clock itself is read outside the timed spans."""
+        call_ns = []
+        now = time.perf_counter_ns
         switches = resource.getrusage(self._scope).ru_nivcsw
         cpu = time.process_time_ns()
         wait = self._waited()
-        wall = time.perf_counter_ns()
-        call()
-        wall = time.perf_counter_ns() - wall
+        for _ in range(calls):
+            start = now()
+            call()
+            call_ns.append(now() - start)
+            if self._on_device:
+                call_ns[-1] = cast("DeviceCall", call).device_ns()
         wait = self._waited() - wait
         cpu = time.process_time_ns() - cpu
         switches = resource.getrusage(self._scope).ru_nivcsw - switches
-        if self._on_device:
-            wall = cast("DeviceCall", call).device_ns()
-        return Tick(wall, cpu, switches, wait)
+        return Tick(call_ns, cpu, switches, wait)
 
     def measures_waits(self) -> bool:
         """Whether the kernel says how long a thread waited for a core (it is built with CONFIG_SCHED_INFO).

@@ -73,7 +73,7 @@ class Group:
             seed=self.seed,
             number=self._started,
             left_s=left_s,
-            done=len(self.blocks),
+            done=tuple(min(len(item.call_ns) for item in points if item.slots) for points in self.blocks),
             scatter=self.scatter(),
             margin=self.margin,
             apart=self.apart is not None,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from workers.engine.latency.statistics import DECISION_BLOCKS, SHARP_SHARE, student_quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MOST_ROUNDS = 1024
 _ROUNDS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, MOST_ROUNDS)
@@ -13,6 +17,9 @@ _MOST_BLOCKS = 40
 _WANTED_BLOCKS = 3
 _ROOM = 0.8
 """Share of the interval that makes a ratio sharp which a plan aims at: half of all plans that aim at it would miss."""
+ASSUMED_BLOCKS = 4
+"""Blocks that show less scatter than is assumed have to be more than these to be believed: of three, often none shows.
+"""
 _MEDIAN_VARIANCE = math.pi / 2
 """Variance of a median over that of a mean, for normal errors."""
 
@@ -23,7 +30,7 @@ class Scatter:
 
     ``iterations``: from one pair of calls to the next, which more rounds average out; ``time``: slow changes within a
     block, and ``processes``: one fresh process against the next, which only more blocks do. The defaults are assumed
-    until blocks have shown their own.
+    until blocks have shown their own, and weigh as much as ``ASSUMED_BLOCKS`` blocks afterwards.
     """
 
     iterations: float = 0.02
@@ -54,32 +61,37 @@ class Plan:
     half_width: float
 
 
-def plan(*, start_s: float, round_s: float, left_s: float, done: int, scatter: Scatter, margin: float) -> Plan:
+def plan(
+    *, start_s: float, round_s: float, left_s: float, done: Sequence[int], scatter: Scatter, margin: float
+) -> Plan:
     """Choose rounds and blocks.
 
     start_s: fork, loading and warm-up of one block; round_s: one round of every operating point; left_s: what remains
-    of the budget, this block's start included; done: blocks finished. Takes the cheapest plan expected to give a sharp
-    ratio of two equal listings, else the most precise one that the budget holds, else what comes nearest to three
-    blocks.
+    of the budget, this block's start included; done: rounds of every finished block. Takes the cheapest plan expected
+    to give a sharp ratio of two equal listings, else the most precise one that the budget holds, else what comes
+    nearest to three blocks.
     """
     # Rounds that together cost less than half of a start buy precision for next to nothing.
     cheap = min(start_s / 2 / round_s, MOST_ROUNDS / 2)
     enough = [rounds for rounds in _ROUNDS if rounds >= cheap]
     choices = enough if enough[0] * round_s + start_s <= left_s / _WANTED_BLOCKS else _ROUNDS
+    known = sum(scatter.variance(rounds) for rounds in done)
     fitting: list[Plan] = []
     for rounds in choices:
         cost = start_s + rounds * round_s
-        most = done + min(_MOST_BLOCKS, int(left_s / cost))
-        for total in range(max(done + 1, _WANTED_BLOCKS), most + 1):
-            half = student_quantile(total - 1) * math.sqrt(scatter.variance(rounds) / total)
-            fitting.append(Plan(rounds, total - done, (total - done) * cost, half))
+        each = scatter.variance(rounds)
+        for blocks in range(max(1, _WANTED_BLOCKS - len(done)), min(_MOST_BLOCKS, int(left_s / cost)) + 1):
+            total = len(done) + blocks
+            # Every block weighs the same, however many rounds it has.
+            half = student_quantile(total - 1) * math.sqrt(known + blocks * each) / total
+            fitting.append(Plan(rounds, blocks, blocks * cost, half))
     wanted = _ROOM * SHARP_SHARE * math.log1p(margin)
-    sharp = [item for item in fitting if item.half_width <= wanted and done + item.blocks >= DECISION_BLOCKS]
+    sharp = [item for item in fitting if item.half_width <= wanted and len(done) + item.blocks >= DECISION_BLOCKS]
     if sharp:
         return min(sharp, key=lambda item: item.seconds)
     if fitting:
         return min(fitting, key=lambda item: item.half_width)
-    blocks = max(1, min(_WANTED_BLOCKS - done, int(left_s / (start_s + round_s))))
+    blocks = max(1, min(_WANTED_BLOCKS - len(done), int(left_s / (start_s + round_s))))
     rounds = min(max(int((left_s / blocks - start_s) / round_s), 1), MOST_ROUNDS)
     return Plan(rounds, blocks, blocks * (start_s + rounds * round_s), math.inf)
 

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from workers.engine.latency.points import Entry, OperatingPoint
 
-SHORT_NS = 1_000_000
-"""Calls shorter than this run once before they are timed where a process has just been woken: its caches are cold."""
-
 
 class Seat(Protocol):
     """A loaded copy of an entry; points are named by their place in the block's task."""
@@ -40,8 +37,8 @@ class Seat(Protocol):
     def first(self, index: int) -> Tick:
         """Make a point's call, and time it for the first time."""
 
-    def timed(self, index: int) -> Tick:
-        """Time a point's call once more."""
+    def timed(self, index: int, calls: int = 1) -> Tick:
+        """Time a point's call, so many times one right after the other."""
 
 
 class Here:
@@ -69,9 +66,9 @@ class Here:
         self._calls[index] = self._runner.call(self._points[index], self._seed)
         return self.timed(index)
 
-    def timed(self, index: int) -> Tick:
-        """Time the call."""
-        return self._clocks[index].timed(self._calls[index])
+    def timed(self, index: int, calls: int = 1) -> Tick:
+        """Time the calls."""
+        return self._clocks[index].timed(self._calls[index], calls)
 
 
 class Apart:
@@ -103,15 +100,15 @@ class Apart:
 
     def first(self, index: int) -> Tick:
         """Have the process make its call, and time it."""
-        return self._turn("first", index)
+        return self._turn(index, 0)
 
-    def timed(self, index: int) -> Tick:
+    def timed(self, index: int, calls: int = 1) -> Tick:
         """Pass the baton."""
-        return self._turn("timed", index)
+        return self._turn(index, calls)
 
-    def _turn(self, word: str, index: int) -> Tick:
+    def _turn(self, index: int, calls: int) -> Tick:
         try:
-            os.write(self._writing, f"{word} {index}\n".encode())
+            os.write(self._writing, f"{index} {calls}\n".encode())
         except BrokenPipeError:
             self._died()
         return Tick(*self._answer()["tick"])
@@ -134,7 +131,10 @@ class Apart:
 
 
 def _serve(reading: int, writing: int, load: Callable[[], Here], points: int) -> NoReturn:
-    """Load a copy and time its calls one by one, until the other end closes; never returns."""
+    """Load a copy and time its calls, until the other end closes; never returns.
+
+    Each line asks for a turn: a point's place, and how many calls, 0 to make the call and time it for the first time.
+    """
 
     def send(message: dict[str, Any]) -> None:
         os.write(writing, json.dumps(message).encode() + b"\n")
@@ -151,16 +151,13 @@ def _serve(reading: int, writing: int, load: Callable[[], Here], points: int) ->
         gc.collect()
         gc.freeze()
         gc.disable()
-        last = [SHORT_NS] * points
         with os.fdopen(reading, "rb", buffering=0) as lines:
             while line := lines.readline():
-                word, at = line.split()
-                index = int(at)
-                if word == b"timed" and last[index] < SHORT_NS:
+                index, calls = map(int, line.split())
+                if calls > 1:
+                    # A process that has just been woken has cold caches, and short calls notice.
                     seat.timed(index)
-                tick = seat.first(index) if word == b"first" else seat.timed(index)
-                last[index] = tick.wall_ns
-                send({"tick": tick})
+                send({"tick": seat.timed(index, calls) if calls else seat.first(index)})
     except EngineError as error:
         send({"error": error.message})
     except MemoryError:

@@ -138,10 +138,11 @@ class Session:
         return None
 
     def write_samples(self, path: Path) -> None:
-        """Write every timed iteration as a compressed npz, one row each, voided attempts and discarded ones included.
+        """Write every timed call as a compressed npz, one row each, voided attempts and discarded ones included.
 
         ``point`` indexes the session's operating points and ``entry`` the array ``refs``; ``control`` marks the second
-        copy of a listing; ``order`` is the place within the round; ``wall_ns`` and ``cpu_ns`` are nanoseconds;
+        copy of a listing; ``order`` is its turn's place within the round, ``call`` the place in the turn, since short
+        models are called several times in each. ``wall_ns`` is the call's time; of its whole turn are ``cpu_ns``;
         ``switches`` counts involuntary context switches; ``wait_ns`` is time spent ready but without a core; ``steal``
         is clock ticks during the round; ``preempted``, ``stolen`` and ``useless`` are the causes to discard, the last
         for what ``suspended_ns`` and, of a GPU, ``reasons`` (NVML's bits) and ``foreign`` (other processes on it) say.
@@ -190,10 +191,10 @@ def _identity(point: OperatingPoint) -> dict[str, Any]:
 def _append(
     columns: dict[str, list[Any]], refs: list[str], point: int, block: analysis.PointBlock, names: Sequence[str]
 ) -> None:
-    """Append one block's iterations, flattened, to the columns."""
+    """Append one block's calls, flattened, to the columns."""
     if not block.slots:
         return
-    shape = block.wall_ns.shape
+    shape, calls = block.wall_ns.shape, block.call_ns.shape
     listed = [names[entry] for entry in block.slots]
     refs.extend(name for name in dict.fromkeys(listed) if name not in refs)
     last = np.arange(shape[1]) == shape[1] - 1
@@ -207,7 +208,6 @@ def _append(
         "slot": np.broadcast_to(np.arange(shape[1]), shape),
         "control": np.broadcast_to(last & block.control, shape),
         "order": block.place,
-        "wall_ns": block.wall_ns,
         "cpu_ns": block.cpu_ns,
         "switches": block.switches,
         "wait_ns": block.wait_ns,
@@ -219,7 +219,9 @@ def _append(
     for name in ("steal", "suspended_ns", "power_mw", "celsius", "reasons", "foreign"):
         column = getattr(beside, name)
         rows[name] = np.broadcast_to(UNKNOWN if column is None else column[:, None], shape)
-    for name, value in rows.items():
+    by_call = {name: np.broadcast_to(value[:, :, None], calls) for name, value in rows.items()}
+    by_call |= {"call": np.broadcast_to(np.arange(calls[2]), calls), "wall_ns": block.call_ns}
+    for name, value in by_call.items():
         columns.setdefault(name, []).append(value.ravel())
 
 

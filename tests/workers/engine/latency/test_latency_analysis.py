@@ -26,7 +26,7 @@ def block(
     wait = rng.random((10, 3)) * waits * own
     value = {
         "slots": [0, 1, 0],
-        "wall_ns": (own + wait).astype(int).tolist(),
+        "call_ns": (own + wait).astype(int)[:, :, None].tolist(),
         "cpu_ns": own.astype(int).tolist(),
         "wait_ns": wait.astype(int).tolist(),
         "switches": (wait > 0).astype(int).tolist(),
@@ -50,6 +50,33 @@ def test_waits_are_taken_off_where_they_hit_nearly_every_round() -> None:
     assert entry["median_ms"] == pytest.approx(10, rel=0.01)
     assert entry["samples"] == 60
     assert analysis.discarded_json(blocks)["kept"] > 150
+
+
+def test_what_a_turn_waited_is_taken_off_its_longest_call() -> None:
+    short = MS // 10
+    turn = [short, 3 * short, short, short]
+    value = {
+        "slots": [0, 0],
+        "call_ns": [[turn, turn]] * 10,
+        "cpu_ns": [[4 * short] * 2] * 10,
+        "wait_ns": [[2 * short] * 2] * 10,
+        "switches": [[1, 1]] * 10,
+        "order": [[0, 1]] * 10,
+        "conditions": {"steal": [0] * 10, "suspended_ns": [0] * 10},
+        "waits": True,
+        "first_call_ms": [1.0, 1.0],
+        "load_ms": [1.0, 1.0],
+        "warmup_iterations": 6,
+        "warmup_agreed": True,
+    }
+    one = analysis.PointBlock.from_json(value, number=0, attempt=1, threads=1)
+    calls, basis = one.calls(0)
+    assert basis == "net of waits"
+    assert calls.tolist() == [short] * 40
+    entry = analysis.entry_json("a", 0, [one])
+    assert entry["samples"] == 40
+    assert entry["median_ms"] == entry["cpu_median_ms"] == pytest.approx(0.1)
+    assert analysis.entry_json("a", 0, [one, one])["p90_ms"] == pytest.approx(0.1)
 
 
 def test_with_more_threads_nothing_is_taken_off() -> None:

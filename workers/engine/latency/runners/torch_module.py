@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +17,6 @@ from workers.engine.protocol import SubjectError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -185,9 +186,12 @@ def _check_compiler(device: str) -> None:
 
 def _cache_in(work: Path | None) -> None:
     """Have inductor compile in this process, and keep all that it compiles in the entry's own folder."""
-    from torch._inductor import config
+    from torch._inductor import codecache, config
 
     config.compile_threads = 1
+    # Precompiled headers would be shared by all of a machine, in a folder that no measurement may write.
+    codecache._HEADER_DIR = str(Path(tempfile.gettempdir()) / "headers")  # noqa: SLF001  (no public way)
+    codecache._HEADER_LOCK_DIR = str(Path(codecache._HEADER_DIR) / "locks")  # noqa: SLF001  (likewise)
     if work is not None:
         folder = work / "compiled"
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
@@ -195,7 +199,7 @@ def _cache_in(work: Path | None) -> None:
 
 
 def precompile_headers(work: Path) -> None:
-    """Compile a trifle in this process, so that torch's headers are precompiled, which it does once a machine.
+    """Compile a trifle in this process, so that torch's headers are precompiled, which it does once a session.
 
     Otherwise the first listing to be compiled would pay for all that follow.
     """
