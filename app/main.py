@@ -23,6 +23,7 @@ from app.api import (
     problems,
     schedules,
     vettings,
+    webhooks,
     zoos,
 )
 from app.api.access import Access
@@ -54,7 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if chosen.embedded:
             upgrade(database)
         app.state.database = database
-        with metrics.of_jobs(database):
+        with metrics.of(database):
             yield
         database.dispose()
 
@@ -83,6 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         latency,
         policies,
         vettings,
+        webhooks,
         health,
     ):
         app.include_router(resource.router)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,6 +55,20 @@ class Settings(BaseSettings):
         description="Team that the command line works for: it sees what is shared and what is this team's, and what it "
         "submits is this team's. Default: for everybody.",
     )
+    public_url: str | None = Field(
+        default=None,
+        max_length=500,
+        pattern=r"^https?://[!-~]+$",
+        description="Address at which people reach the API, which begins the links in webhooks; default: paths alone.",
+    )
+    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="Networks besides the public Internet that webhooks may be sent to, with commas: `10.1.0.0/16`.",
+    )
+    webhook_http: bool = Field(default=False, description="Whether webhooks may have an http address.")
+    webhook_timeout_s: float = Field(
+        default=15.0, gt=0, le=60, description="Seconds that a webhook's receiver has for its answer."
+    )
     engine_cpu_s: float = Field(
         default=7200.0, gt=0, description="Processor time after which a process of a measurement is killed."
     )
@@ -76,6 +91,13 @@ class Settings(BaseSettings):
     def _split_paths(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(Path(part) for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @field_validator("data_dir", "cache_dir", mode="after")

@@ -23,9 +23,10 @@ from app.db import audits, comparisons
 from app.db.session import Database
 from app.domain.states import FINAL
 from app.settings import Settings
+from workers import looks
 from workers.engines import EngineChoice
 from workers.reaper import DEVICES, Reaper
-from workers.scheduler import LOOK_S, Scheduler
+from workers.scheduler import duties
 from workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ class LocalWorker:
         threads = [threading.Thread(target=self._slot, name=f"slot {number}") for number in range(self._slots)]
         for thread in threads:
             thread.start()
+        beside = duties(self._settings, self._database) if self._schedules else []
         try:
-            self._oversee(until)
+            with looks.doing(beside, self.stop):
+                self._oversee(until)
         finally:
             self.stop.set()
             for thread in threads:
@@ -76,16 +79,12 @@ class LocalWorker:
 
     def _oversee(self, until: uuid.UUID | None) -> None:
         reaper = Reaper(self._settings, self._database)
-        scheduler = Scheduler(self._settings, self._database)
-        reaped = scheduled = 0.0
+        reaped = 0.0
         while not self.stop.is_set():
             try:
                 if time.monotonic() - reaped >= self._settings.lease_s:
                     reaper.look()
                     reaped = time.monotonic()
-                if self._schedules and time.monotonic() - scheduled >= LOOK_S:
-                    scheduler.look()
-                    scheduled = time.monotonic()
                 if until is not None and self._ended(until):
                     return
             except SQLAlchemyError as error:

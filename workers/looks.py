@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,27 +17,54 @@ from app.db.session import Database
 from app.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
 _log = structlog.get_logger()
 
 
-def until_told(
-    name: str, look: Callable[[Settings, Database], Callable[[], object]], every_s: Callable[[Settings], float]
-) -> None:
-    """Call what ``look`` returns every so many seconds until SIGTERM or SIGINT; a failing database is tried again."""
+@dataclass(frozen=True)
+class Duty:
+    """Something to look at every so many seconds. ``end`` is called when it is not looked at any more."""
+
+    name: str
+    look: Callable[[], object]
+    every_s: float
+    end: Callable[[], None] = lambda: None
+
+
+def until_told(duties: Callable[[Settings, Database], Sequence[Duty]]) -> None:
+    """Do the duties of this process until SIGTERM or SIGINT."""
     logs.configure()
     settings = Settings()
     database = Database(settings.url)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    once = look(settings, database)
+    with doing(duties(settings, database), stop):
+        stop.wait()
+    database.dispose()
+
+
+@contextmanager
+def doing(duties: Sequence[Duty], stop: threading.Event) -> Iterator[None]:
+    """Do duties meanwhile, each on a thread of its own, so that none waits for another; sets ``stop`` at the end."""
+    threads = [threading.Thread(target=_do, args=(duty, stop), name=duty.name) for duty in duties]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _do(duty: Duty, stop: threading.Event) -> None:
     while not stop.is_set():
         started = time.monotonic()
         try:
-            once()
+            duty.look()
         except SQLAlchemyError as error:
-            _log.warning(f"the {name} could not work", error=str(error))
-        stop.wait(max(0.0, every_s(settings) - (time.monotonic() - started)))
-    database.dispose()
+            _log.warning(f"the {duty.name} could not work", error=str(error))
+        stop.wait(max(0.0, duty.every_s - (time.monotonic() - started)))
+    duty.end()

@@ -101,7 +101,7 @@ class Reaper:
 def main() -> None:
     """Look once a lease until told to stop."""
     looks.until_told(
-        "reaper", lambda settings, database: Reaper(settings, database).look, lambda settings: settings.lease_s
+        lambda settings, database: [looks.Duty("reaper", Reaper(settings, database).look, settings.lease_s)]
     )
 
 

@@ -1,4 +1,4 @@
-"""The scheduler: submits the audits of schedules that have come due.
+"""The scheduler: submits the audits of schedules that have come due, and does what else has its time.
 
 ``python -m workers.scheduler`` is its own small process. Any number may run: a due time runs once, because its row, its
 audit and the schedule's next due time are written in one transaction, on the database's clock. It submits through
@@ -15,15 +15,14 @@ from app import queue
 from app.db.schedules import clock
 from app.services import schedules
 from workers import looks
+from workers.looks import Duty
+from workers.sender import Sender
 
 if TYPE_CHECKING:
     import uuid
 
     from app.db.session import Database
     from app.settings import Settings
-
-LOOK_S = 1.0
-"""Seconds between two looks at the schedules."""
 
 _log = structlog.get_logger()
 
@@ -58,9 +57,18 @@ class Scheduler:
             _log.warning("audit refused", error=run.error["message"], **said)
 
 
+def duties(settings: Settings, database: Database) -> list[Duty]:
+    """Return what a scheduler looks at."""
+    sender = Sender(settings, database)
+    return [
+        Duty("scheduler", Scheduler(settings, database).look, 1.0),
+        Duty("sender", sender.look, 1.0, sender.close),
+    ]
+
+
 def main() -> None:
     """Look every second until told to stop."""
-    looks.until_told("scheduler", lambda settings, database: Scheduler(settings, database).look, lambda _: LOOK_S)
+    looks.until_told(duties)
 
 
 if __name__ == "__main__":

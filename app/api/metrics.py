@@ -13,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.services import telling
 from app.services.job_counts import BOUNDS_S, JobCounts
 
 if TYPE_CHECKING:
@@ -47,14 +48,16 @@ class Metrics:
         )
 
     @contextmanager
-    def of_jobs(self, database: Database) -> Iterator[None]:
-        """Tell of this database's jobs at every scrape meanwhile."""
-        jobs = _Jobs(database)
-        self.registry.register(jobs)
+    def of(self, database: Database) -> Iterator[None]:
+        """Tell of this database's jobs and webhooks at every scrape meanwhile."""
+        collectors = (_Jobs(database), _Webhooks(database))
+        for each in collectors:
+            self.registry.register(each)
         try:
             yield
         finally:
-            self.registry.unregister(jobs)
+            for each in collectors:
+                self.registry.unregister(each)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request. ``route`` is the template of its path: there must be few."""
@@ -83,6 +86,29 @@ class _Jobs(Collector):
         yield up
         yield from _active(counts)
         yield from _ended(counts)
+
+
+class _Webhooks(Collector):
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask the database; without its answer there is nothing to tell, and ``zooaudit_database_up`` says so."""
+        try:
+            with self._database.read() as session:
+                found = telling.counts(session)
+        except SQLAlchemyError:
+            return
+        pending = GaugeMetricFamily("zooaudit_webhook_messages_pending", "Messages that enabled webhooks wait for.")
+        pending.add_metric((), found.pending)
+        oldest = GaugeMetricFamily(
+            "zooaudit_webhook_messages_oldest_seconds", "Time since what the oldest of them tells of happened."
+        )
+        if found.oldest_s is not None:
+            oldest.add_metric((), found.oldest_s)
+        disabled = GaugeMetricFamily("zooaudit_webhooks_disabled", "Webhooks that the service disabled.")
+        disabled.add_metric((), found.disabled)
+        yield from (pending, oldest, disabled)
 
 
 def _active(counts: Counts) -> Iterator[Metric]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Text, cast, exists, func, select, update
 
-from app.db import audit_tests, comparisons, shown_states
+from app.db import audit_tests, comparisons, outbox, shown_states
 from app.db.clock import now
 from app.db.comparisons import ENDED_BADLY
 from app.db.paging import Listed
@@ -112,7 +112,10 @@ def _finish(session: Session, audit_id: uuid.UUID, values: dict[str, Any]) -> bo
     statement = update(Audit).where(Audit.id == audit_id, Audit.state.not_in(FINAL))
     statement = statement.values(finished_at=now(), **values)
     ended = session.scalar(statement.returning(Audit.id).execution_options(synchronize_session=False))
-    return ended is not None
+    if ended is None:
+        return False
+    outbox.audit_ended(session, audit_id)
+    return True
 
 
 def _in_state(state: State) -> tuple[ColumnElement[bool], ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, exists, or_, select, update
 from sqlalchemy.orm import aliased
 
-from app.db import shown_states
+from app.db import outbox, shown_states
 from app.db.clock import now
 from app.db.findings import rows
 from app.db.paging import Listed
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 ENDED_BADLY = (State.FAILED, State.CANCELLED)
 
 
-def get(session: Session, comparison_id: uuid.UUID) -> Comparison | None:
-    """Return one comparison."""
-    return session.get(Comparison, comparison_id)
+def get(session: Session, comparison_id: uuid.UUID, *, to_change: bool = False) -> Comparison | None:
+    """Return one comparison; ``to_change`` locks its row until the transaction ends."""
+    return session.get(Comparison, comparison_id, with_for_update=to_change or None)
 
 
 def compare_job(session: Session, comparison_id: uuid.UUID) -> Job | None:
@@ -65,8 +65,12 @@ def cancel(session: Session, comparison_id: uuid.UUID) -> bool:
 def _finish(session: Session, comparison_id: uuid.UUID, values: dict[str, Any]) -> bool:
     open_ = Comparison.state.not_in(FINAL)
     statement = update(Comparison).where(Comparison.id == comparison_id, open_).values(finished_at=now(), **values)
-    ended = session.scalar(statement.returning(Comparison.id).execution_options(synchronize_session=False))
-    return ended is not None
+    returning = statement.returning(Comparison.id, Comparison.audit_id)
+    ended = session.execute(returning.execution_options(synchronize_session=False)).one_or_none()
+    if ended is None:
+        return False
+    outbox.comparison_ended(session, ended.id, ended.audit_id)
+    return True
 
 
 def started() -> ColumnElement[bool]:

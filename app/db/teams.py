@@ -71,6 +71,15 @@ def may_see(session: Session, team: str) -> bool:
     return session.info.get(_TEAM) in {None, team} or team == SHARED
 
 
+def check_own(session: Session, row: Owned) -> None:
+    """Raise ForbiddenError for a row that the session's team may see and not change.
+
+    For what leaves the row itself as it is; changes of the row are checked without.
+    """
+    if session.info.get(_TEAM) not in {None, row.team}:
+        raise _not_own(type(row))
+
+
 def own_first(session: Session, column: InstrumentedAttribute[str]) -> ColumnElement[bool]:
     """Return the ORDER BY term that puts a team's own rows before shared ones of the same name."""
     return (column == acting(session)).desc()

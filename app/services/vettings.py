@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from app.db import comparisons as comparison_rows
-from app.db import vettings
+from app.db import outbox, vettings
 from app.db.vetting_tables import Vetting
 from app.domain import answer, needed, vetting
 from app.domain.ids import new_id
@@ -14,7 +14,7 @@ from app.domain.numbers import finite
 from app.domain.plan import Scope
 from app.domain.policies import Criterion, Dimension, Policy
 from app.domain.references import UNTRAINED
-from app.domain.states import State
+from app.domain.states import FINAL, State
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.services import comparisons, policies, scopes, subjects, zoos
 from app.services.submission import Caller, Submitted, earlier
@@ -42,9 +42,12 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
         return Submitted(before, created=False)
     policy = policies.resolve(session, request["policy"])
     ring: dict[str, list[uuid.UUID]] = {}
+    comparison = None
     if request.get("comparison_id"):
         comparison_id = uuid.UUID(request["comparison_id"])
-        if comparison_rows.get(session, comparison_id) is None:
+        # Locked: its end either stands already, or finds this vetting.
+        comparison = comparison_rows.get(session, comparison_id, to_change=True)
+        if comparison is None:
             raise InvalidError(f"There is no comparison {comparison_id}.", slug="unknown-comparison")
     else:
         asked, left_out = _asked(session, settings, request, policy)
@@ -54,6 +57,8 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
         comparison_id, ring = submitted.id, submitted.ring
     session.add(Vetting(id=vetting_id, comparison_id=comparison_id, policy=policy.to_json()))
     session.flush()
+    if comparison is not None and comparison.state in FINAL:
+        outbox.vetting_ended(session, vetting_id)
     return Submitted(vetting_id, created=True, ring=ring)
 
 

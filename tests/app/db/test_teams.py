@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import delete, exists, func, insert, select, text, update
 from sqlalchemy.orm import aliased
 
-from app.db import datasets, jobs, policies, schedule_tables, vetting_tables
+from app.db import datasets, jobs, policies, schedule_tables, vetting_tables, webhook_tables
 from app.db.tables import Base, Dataset, Finding, Job, Listing
 from app.db.teams import Owned, UnfilteredError, as_team
 from app.domain.plan import JobSpec
@@ -25,6 +25,9 @@ NOT_OWNED = {
     "idempotency_keys": "found by the key that asked",
     "listing_versions": "found from an audit that the team sees",
     "audit_listings": "found from an audit that the team sees",
+    "webhook_events": "found from a delivery",
+    "webhook_deliveries": "found from a webhook that the team sees",
+    "webhook_attempts": "found from a delivery",
     "scheduled_runs": "found from a schedule or an audit that the team sees",
 }
 """Tables that the filter of teams leaves alone, and why nothing of another team is found in them."""
@@ -33,6 +36,7 @@ NOT_OWNED = {
 def test_every_table_is_a_teams_or_says_why_not():
     assert schedule_tables
     assert vetting_tables
+    assert webhook_tables
     owned = {mapper.local_table.name for mapper in Base.registry.mappers if issubclass(mapper.class_, Owned)}
     assert owned | NOT_OWNED.keys() == Base.metadata.tables.keys(), "a new table is Owned, or stands in NOT_OWNED"
     assert not owned & NOT_OWNED.keys()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
@@ -16,7 +16,7 @@ _NAMED = {"datasets": ("name",), "schedules": ("name",), "policies": ("name", "v
 
 
 def upgrade() -> None:
-    for table in (*_INDEXED, *_NAMED, "fingerprints", "jobs"):
+    for table in (*_INDEXED, *_NAMED, "fingerprints", "jobs", "webhooks"):
         # The default is the database's: the previous version adds rows without knowing of teams.
         op.add_column(table, sa.Column("team", sa.String(length=100), server_default="shared", nullable=False))
     for table in _INDEXED:
@@ -37,7 +37,7 @@ def downgrade() -> None:
             batch_op.drop_column("team")
     for table in _INDEXED:
         op.drop_index(f"ix_{table}_team", table_name=table)
-    for table in (*_INDEXED, "fingerprints", "jobs"):
+    for table in (*_INDEXED, "fingerprints", "jobs", "webhooks"):
         with op.batch_alter_table(table) as batch_op:
             batch_op.drop_column("team")
 
