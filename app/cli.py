@@ -338,12 +338,13 @@ def serve(
     """Serve the API; on the embedded default with a local worker beside it, which also keeps the schedules."""
     import uvicorn
 
-    from app import logs
+    from app import logs, tracing
     from app.main import create_app
 
     with opened() as service, service.worker_beside("--schedules"):
         settings = service.settings
         logs.configure()
+        tracing.configure("zooaudit-api")
         chosen = settings.port if port is None else port
         uvicorn.run(create_app(settings), host=host or settings.host, port=chosen, log_config=None)
 

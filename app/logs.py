@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from app import tracing
+
 if TYPE_CHECKING:
     from typing import TextIO
 
@@ -22,6 +24,7 @@ def configure(stream: TextIO | None = None) -> None:
     stream = stream or sys.stderr
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        tracing.log_ids,
         structlog.processors.add_log_level,
         structlog.processors.StackInfoRenderer(),
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from app import logs
+from app import logs, tracing
 from app.api import (
     audits,
     claims,
@@ -45,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     if settings is None:
         logs.configure()
+        tracing.configure("zooaudit-api")
     chosen = settings or Settings()
     metrics = Metrics()
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from app import tracing
+
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Mapping, Sequence
@@ -34,7 +36,7 @@ def ring(settings: Settings, job_ids_by_device: Mapping[str, Sequence[uuid.UUID]
     sent = 0
     try:
         celery = _celery(settings.broker_url)
-        with celery.connection_for_write() as connection:
+        with tracing.span("ring", kind="PRODUCER"), celery.connection_for_write() as connection:
             for device, job_ids in job_ids_by_device.items():
                 for job_id in job_ids:
                     celery.send_task(TASK, args=[str(job_id)], queue=device, connection=connection, retry=False)

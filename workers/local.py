@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import logs
+from app import logs, tracing
 from app.db import audits, comparisons
 from app.db.session import Database
 from app.domain.states import FINAL
@@ -127,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--schedules", action="store_true", help="also submit the audits of schedules that are due")
     options = parser.parse_args(arguments)
     logs.configure()
+    tracing.configure("zooaudit-worker")
     settings = Settings()
     database = Database(settings.url)
     slots, devices = options.slots or settings.worker_slots, options.device or DEVICES[:1]

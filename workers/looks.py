@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import logs
+from app import logs, tracing
 from app.db.session import Database
 from app.settings import Settings
 
@@ -32,9 +32,10 @@ class Duty:
     end: Callable[[], None] = lambda: None
 
 
-def until_told(duties: Callable[[Settings, Database], Sequence[Duty]]) -> None:
+def until_told(name: str, duties: Callable[[Settings, Database], Sequence[Duty]]) -> None:
     """Do the duties of this process until SIGTERM or SIGINT."""
     logs.configure()
+    tracing.configure(f"zooaudit-{name}")
     settings = Settings()
     database = Database(settings.url)
     stop = threading.Event()

@@ -101,7 +101,7 @@ class Reaper:
 def main() -> None:
     """Look once a lease until told to stop."""
     looks.until_told(
-        lambda settings, database: [looks.Duty("reaper", Reaper(settings, database).look, settings.lease_s)]
+        "reaper", lambda settings, database: [looks.Duty("reaper", Reaper(settings, database).look, settings.lease_s)]
     )
 
 

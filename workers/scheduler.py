@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app import queue
+from app import queue, tracing
 from app.db.schedules import clock
 from app.services import schedules
 from workers import looks
@@ -45,11 +45,12 @@ class Scheduler:
                 _log.error("schedule not submitted", schedule=str(schedule_id), error=repr(error))
 
     def _submit(self, schedule_id: uuid.UUID) -> None:
-        with self._database.write() as session:
-            run = schedules.submit_due(session, self._settings, schedule_id, clock(session))
-        if run is None:
-            return
-        queue.ring(self._settings, run.ring)
+        with tracing.span("schedule due", attributes={"zooaudit.schedule": str(schedule_id)}):
+            with self._database.write() as session:
+                run = schedules.submit_due(session, self._settings, schedule_id, clock(session))
+            if run is None:
+                return
+            queue.ring(self._settings, run.ring)
         said = {"schedule": str(schedule_id), "due_at": run.due_at.isoformat()}
         if run.error is None:
             _log.info("audit submitted", audit=str(run.audit_id), **said)
@@ -68,7 +69,7 @@ def duties(settings: Settings, database: Database) -> list[Duty]:
 
 def main() -> None:
     """Look every second until told to stop."""
-    looks.until_told(duties)
+    looks.until_told("scheduler", duties)
 
 
 if __name__ == "__main__":

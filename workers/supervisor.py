@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from app import tracing
 from app.db import jobs
 from app.db.jobs import LeaseLostError
 from app.domain.states import FailureClass, JobKind
@@ -83,7 +84,12 @@ class Supervisor:
 
         What it reads and stores is what the job's team may.
         """
-        with bound_contextvars(**_told(claim)):
+        told = _told(claim)
+        attributes = {f"zooaudit.{name}": value for name, value in told.items()}
+        with (
+            tracing.span(f"job {claim.kind}", kind="CONSUMER", parent=claim.traceparent, attributes=attributes),
+            bound_contextvars(**told),
+        ):
             self._run_to_end(claim)
             ring_released(self._database, self._settings, claim)
 
@@ -93,6 +99,7 @@ class Supervisor:
             self._run(claim)
         except LeaseLostError:
             _log.warning("lease lost; nothing stored")
+            tracing.failed("lease lost")
         except CancelledError:
             _log.info("job cancelled")
             self._end(claim, lambda session: commit.cancelled(session, claim))
@@ -101,9 +108,11 @@ class Supervisor:
             self._end(claim, lambda session: jobs.give_back(session, claim))
         except AttemptFailedError as error:
             _log.info("job failed", failure=error.to_json())
+            tracing.failed(str(error))
             self._fail(claim, error)
         except Exception as error:  # noqa: BLE001 - whatever it was, it must not end the worker
             _log.exception("worker failed")
+            tracing.failed("worker failed")
             message = f"The worker failed on this job ({type(error).__name__}: {error}); its log has the details."
             self._fail(claim, AttemptFailedError(FailureClass.TRANSIENT, "worker-failed", message[:1000]))
         else:
@@ -198,8 +207,11 @@ class Supervisor:
             },
         }
         stderr = scratch / "engine.log"
-        engine = self._engines.start(document, stderr)
-        reply = Watch(engine, work.what, limits, scratch, stderr).wait(check=lease.check, report=lease.report)
+        # The engine has no network to tell of itself; this span is its life as seen from outside.
+        with tracing.span(f"engine {operation}", attributes={"zooaudit.subject": work.what}):
+            engine = self._engines.start(document, stderr)
+            tracing.named(f"engine {operation}", **{"process.pid": engine.pid})
+            reply = Watch(engine, work.what, limits, scratch, stderr).wait(check=lease.check, report=lease.report)
         if missing := reply.result["confinement"]["missing"]:
             _log.warning("measured without full confinement", missing=missing)
         return reply

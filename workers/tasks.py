@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.signals import worker_process_shutdown
 
-from app import queue
+from app import queue, tracing
 from app.db.session import Database
 from app.settings import Settings
 from workers.celery_app import app
@@ -29,6 +29,7 @@ _stop = threading.Event()
 @cache
 def _process() -> tuple[Supervisor, EngineChoice]:
     """Make what this pool process needs, at its first task: connections do not survive a fork."""
+    tracing.configure("zooaudit-worker")
     settings = Settings()
     engines = EngineChoice()
     return Supervisor(settings, Database(settings.url), engines, _stop), engines
@@ -66,3 +67,5 @@ def _soft_stop() -> Iterator[None]:
 def _on_end(**_: object) -> None:
     if _process.cache_info().currsize:
         _process()[1].close()
+        # A pool process ends without what others do at their exit.
+        tracing.end()

@@ -11,6 +11,8 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from app import tracing
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -62,15 +64,20 @@ class Access:
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 ended = time.perf_counter()
 
-        try:
-            await self._app(scope, receive, answering)
-        finally:
-            self._tell(scope, status, (ended or time.perf_counter()) - started, made=answer.get("location"))
+        # A caller's own trace goes on here.
+        begun = {"url.path": scope["path"], "http.request.method": scope["method"], "zooaudit.request": request_id}
+        caller = Headers(scope=scope).get("traceparent")
+        with tracing.span(scope["method"], kind="SERVER", parent=caller, attributes=begun):
+            try:
+                await self._app(scope, receive, answering)
+            finally:
+                self._tell(scope, status, (ended or time.perf_counter()) - started, made=answer.get("location"))
 
     def _tell(self, scope: Scope, status: int, seconds: float, *, made: str | None) -> None:
         route = getattr(scope.get("route"), "path", NO_ROUTE)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.answered(method, route, status, seconds)
+        tracing.named(f"{method} {route}", **{"http.route": route, "http.response.status_code": status})
         extra = {} if made is None else {"location": made}
         _log.info(
             "request",

@@ -13,6 +13,7 @@ from sqlalchemy import CursorResult, and_, exists, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
+from app import tracing
 from app.db.clock import present
 from app.db.tables import Job, JobNeed
 from app.db.teams import acting, may_see
@@ -48,6 +49,7 @@ class Claim:
     comparison_id: uuid.UUID | None
     audit_id: uuid.UUID | None
     team: str
+    traceparent: str | None
 
 
 def add(
@@ -98,6 +100,7 @@ def _add_one(
             available_at=present(session),
             comparison_id=comparison_id,
             audit_id=audit_id,
+            traceparent=tracing.context(),
         )
         try:
             with session.begin_nested():
@@ -170,7 +173,9 @@ def claim(
             started_at=present(session),
             progress=None,
         )
-        .returning(Job.id, Job.attempt, Job.kind, Job.payload, Job.comparison_id, Job.audit_id, Job.team)
+        .returning(
+            *(Job.id, Job.attempt, Job.kind, Job.payload, Job.comparison_id, Job.audit_id, Job.team, Job.traceparent)
+        )
         .execution_options(synchronize_session=False)
     )
     try:

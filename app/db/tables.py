@@ -378,6 +378,8 @@ class Job(Base):
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None] = mapped_column(String(200))
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    # Where the span that added the job goes on (W3C traceparent), when traces are kept.
+    traceparent: Mapped[str | None] = mapped_column(String(55))
     measurement_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("measurements.id", use_alter=True))
     failure_class: Mapped[str | None] = mapped_column(String(20))
     error: Mapped[dict[str, Any] | None]

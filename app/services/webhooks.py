@@ -134,6 +134,7 @@ def deliveries(session: Session, webhook_id: uuid.UUID, wanted: Selection) -> di
 
 def delivery(session: Session, webhook_id: uuid.UUID, delivery_id: uuid.UUID) -> dict[str, Any]:
     """Return a delivery as JSON, with its attempts; raises NotFoundError."""
+    _row(session, webhook_id)
     return _deliveries(session, [_delivery(session, webhook_id, delivery_id)])[0]
 
 
