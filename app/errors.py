@@ -32,6 +32,13 @@ class NotFoundError(ServiceError):
     slug = "not-found"
 
 
+class GoneError(ServiceError):
+    """What is asked for was there, and was deleted because it had been kept long enough."""
+
+    status = 410
+    slug = "gone"
+
+
 class InvalidError(ServiceError):
     """The request is well formed, but names something unknown or contradicts itself."""
 

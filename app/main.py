@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if chosen.embedded:
             upgrade(database)
         app.state.database = database
-        with metrics.of(database):
+        with metrics.of(database, chosen):
             yield
         database.dispose()
 

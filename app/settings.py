@@ -55,6 +55,18 @@ class Settings(BaseSettings):
         description="Team that the command line works for: it sees what is shared and what is this team's, and what it "
         "submits is this team's. Default: for everybody.",
     )
+    keep_raw_days: float | None = Field(
+        default=None,
+        ge=1,
+        description="Days that raw files are kept after their last use: latency samples, predictions by item, exported "
+        "models. Default: for ever. Results and verdicts stay.",
+    )
+    keep_idempotency_days: float = Field(
+        default=7, ge=1, description="Days in which the same Idempotency-Key makes no second thing."
+    )
+    keep_deliveries_days: float = Field(
+        default=30, ge=2, description="Days that events and their deliveries to webhooks are kept."
+    )
     public_url: str | None = Field(
         default=None,
         max_length=500,

@@ -47,7 +47,9 @@ class FileStore:
                 writing.flush()
                 os.fsync(writing.fileno())
             target = self.path(digest.hexdigest())
-            if not target.exists():
+            try:
+                os.utime(target)  # somebody needs it from now on (``remove``)
+            except FileNotFoundError:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 partial.chmod(0o444)
                 partial.replace(target)
@@ -55,6 +57,21 @@ class FileStore:
         finally:
             partial.unlink(missing_ok=True)
         return digest.hexdigest()
+
+    def remove(self, sha256: str, *, unless_since: float) -> None:
+        """Delete a file unless it was stored again since a time (seconds since the epoch), by whomever."""
+        target = self.path(sha256)
+        aside = self.root / "partial" / uuid.uuid4().hex
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if target.stat().st_mtime >= unless_since:
+                return
+            # Out of the way first: who stores it at this moment then writes it anew, or has touched it already.
+            target.replace(aside)
+            if aside.stat().st_mtime >= unless_since:
+                aside.replace(target)
+            else:
+                aside.unlink()
 
     def sweep(self, *, older_than_s: float) -> None:
         """Remove files whose writer died before they were complete."""

@@ -325,7 +325,9 @@ def earlier(session: Session, work: Work, kind: str, files: FileStore) -> Measur
     if not work.reusable:
         return None
     same = select(Measurement).where(Measurement.key == work.key, Measurement.kind == kind)
-    found = session.scalar(same.order_by(Measurement.created_at.desc()).limit(1))
+    kept = same.where(Measurement.files_deleted_at.is_(None)).order_by(Measurement.created_at.desc())
+    # Locked against the keeper, which deletes files that nobody uses, and no one else.
+    found = session.scalar(kept.limit(1).with_for_update(read=True))
     if found is None or not all(files.path(sha256).is_file() for sha256 in found.files.values()):
         return None
     return found

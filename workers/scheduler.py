@@ -15,6 +15,7 @@ from app import queue, tracing
 from app.db.schedules import clock
 from app.services import schedules
 from workers import looks
+from workers.keeper import Keeper
 from workers.looks import Duty
 from workers.sender import Sender
 
@@ -64,6 +65,7 @@ def duties(settings: Settings, database: Database) -> list[Duty]:
     return [
         Duty("scheduler", Scheduler(settings, database).look, 1.0),
         Duty("sender", sender.look, 1.0, sender.close),
+        Duty("keeper", Keeper(settings, database).look, 60.0),
     ]
 
 

@@ -12,7 +12,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from app import tracing
-from app.db import jobs
+from app.db import jobs, retention
 from app.db.jobs import LeaseLostError
 from app.domain.states import FailureClass, JobKind
 from app.errors import ServiceError
@@ -141,6 +141,7 @@ class Supervisor:
             if found is None:
                 return False
             jobs.take_to_finish(session, claim)
+            retention.used(session, found)
             if claim.kind == JobKind.STRUCTURE:
                 commit.keep_structure(session, claim, found)
             jobs.succeed(session, claim, measurement_id=found.id)

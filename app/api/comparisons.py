@@ -211,7 +211,7 @@ class ItemFilters(ListQuery):
     min_score: float | None = Field(default=None, ge=0, description="A model gave its best class at least this score.")
 
 
-@router.get("/{comparison_id}/items", response_model=PageOf[Item], responses=responses(404, 422))
+@router.get("/{comparison_id}/items", response_model=PageOf[Item], responses=responses(404, 410, 422))
 def find_items(
     comparison_id: UUID, session: Reading, settings: OfSettings, query: Annotated[ItemFilters, Query()]
 ) -> dict[str, Any]:

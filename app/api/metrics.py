@@ -13,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db import retention
 from app.services import telling
 from app.services.job_counts import BOUNDS_S, JobCounts
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from app.db.session import Database
     from app.services.job_counts import Counts, Times
+    from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -48,9 +50,9 @@ class Metrics:
         )
 
     @contextmanager
-    def of(self, database: Database) -> Iterator[None]:
-        """Tell of this database's jobs and webhooks at every scrape meanwhile."""
-        collectors = (_Jobs(database), _Webhooks(database))
+    def of(self, database: Database, settings: Settings) -> Iterator[None]:
+        """Tell of what this database holds at every scrape meanwhile."""
+        collectors = (_Jobs(database), _Webhooks(database), _Overdue(database, settings))
         for each in collectors:
             self.registry.register(each)
         try:
@@ -86,6 +88,25 @@ class _Jobs(Collector):
         yield up
         yield from _active(counts)
         yield from _ended(counts)
+
+
+class _Overdue(Collector):
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask the database; without its answer there is nothing to tell."""
+        overdue = GaugeMetricFamily(
+            "zooaudit_retention_overdue", "Rows that have been kept for longer than the settings say.", labels=("what",)
+        )
+        try:
+            with self._database.read() as session:
+                for what, rows in retention.overdue(session, self._settings):
+                    overdue.add_metric((what,), rows)
+        except SQLAlchemyError:
+            return
+        yield overdue
 
 
 class _Webhooks(Collector):

@@ -48,6 +48,7 @@ _TEXTS = {
     404: "The resource does not exist.",
     405: "The resource does not have this method.",
     409: "The request does not fit the resource's present state.",
+    410: "What is asked for was deleted when it had been kept as long as the settings say.",
     422: "The request is malformed, names something unknown, or contradicts itself.",
     500: "The service failed; its log says why.",
     503: "The service or its database is not ready.",

@@ -28,6 +28,9 @@ from app.domain.teams import SHARED
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
+_KEPT = text("files_deleted_at IS NULL")
+
+
 class Base(DeclarativeBase):
     """All tables, with named constraints so that migrations can name them on SQLite too."""
 
@@ -175,7 +178,8 @@ class Measurement(Base):
     """One immutable fact: what was measured, on what, by which protocol, where, with its raw samples as files.
 
     ``key`` identifies subject, protocol and environment, so that the same thing is measured once. ``files`` maps a
-    role to the SHA-256 of a stored file.
+    role to the SHA-256 of a stored file; ``files_used_at`` is when it was last reused, ``files_deleted_at`` when its
+    files had been kept long enough (``app.db.retention``).
     """
 
     __tablename__ = "measurements"
@@ -192,8 +196,14 @@ class Measurement(Base):
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
-    # One attempt of one job commits; a second measurement of that job would be a doubled result.
-    __table_args__ = (UniqueConstraint("job_id"),)
+    files_used_at: Mapped[datetime | None]
+    files_deleted_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        # One attempt of one job commits; a second measurement of that job would be a doubled result.
+        UniqueConstraint("job_id"),
+        Index("ix_measurements_files_kept", "created_at", sqlite_where=_KEPT, postgresql_where=_KEPT),
+    )
 
 
 class Prediction(Owned, Base):
@@ -409,4 +419,4 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     request_hash: Mapped[str] = mapped_column(String(64))
     resource_id: Mapped[uuid.UUID]
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)

@@ -8,9 +8,9 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.db import comparisons
+from app.db import comparisons, retention
 from app.domain.storage import file_path
-from app.errors import InvalidError, NotFoundError
+from app.errors import GoneError, InvalidError, NotFoundError
 
 if TYPE_CHECKING:
     import uuid
@@ -48,7 +48,7 @@ def find(session: Session, settings: Settings, comparison_id: uuid.UUID, wanted:
     Of the filters ``cell`` keeps one cell of the ledger, ``label`` one right class, ``min_score`` items that at least
     one of the two models answered with that score. Raises NotFoundError when the comparison has no answers to show.
     """
-    a, b = (_read(settings, comparison_id, sha256) for sha256 in _files(session, comparison_id))
+    a, b = (_read(session, settings, comparison_id, sha256) for sha256 in _files(session, comparison_id))
     cell, label = wanted.filters.get("cell"), wanted.filters.get("label")
     min_score = wanted.filters.get("min_score", 0.0)
     items: list[dict[str, Any]] = []
@@ -102,8 +102,14 @@ def _item(number: int, a: Answers, b: Answers) -> dict[str, Any]:
     }
 
 
-def _read(settings: Settings, comparison_id: uuid.UUID, sha256: str) -> Answers:
+def _read(session: Session, settings: Settings, comparison_id: uuid.UUID, sha256: str) -> Answers:
     path = file_path(settings.data_dir, sha256)
+    if not path.exists() and (at := retention.deleted_at(session, comparison_id)):
+        raise GoneError(
+            f"The predictions by item of comparison {comparison_id} were deleted on {at:%Y-%m-%d}, as long after their "
+            "last use as they are kept; its results stay. Ask for the comparison again to measure them anew.",
+            slug="raw-files-deleted",
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
