@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
-from app.db import audits, comparisons, datasets, fingerprints, jobs, latency_runs, listings, predictions
+from app.db import audits, comparisons, datasets, fingerprints, jobs, latency_runs, listings, predictions, safety
 from app.db.tables import Artifact, Comparison, Job, Measurement
-from app.domain import answer, changes, latency
+from app.domain import answer, changes, latency, unsafe
 from app.domain.ids import new_id
 from app.domain.plan import Scope, predict_handle, shards
 from app.domain.policies import Dimension
@@ -45,6 +45,7 @@ def measurement(session: Session, claim: Claim, work: Work, result: dict[str, An
     if claim.kind == JobKind.INSPECT:
         artifact = values["artifact"]["sha256"]
         _keep_artifact(session, values["artifact"])
+        safety.forget(session, values["listing"]["ref"])
     if claim.kind == JobKind.PREDICT:
         dataset = datasets.fill(
             session,
@@ -199,7 +200,7 @@ def compared(session: Session, claim: Claim, work: Work, result: dict[str, Any],
             blocks["latency"] = _latency(session, needed["latency"], comparison)
         except AttemptFailedError as error:
             errors = errors | {str(Dimension.LATENCY): error.to_json()}
-    if not any(blocks.values()) and not changes.seen(errors):
+    if not any(blocks.values()) and not changes.seen(errors) and not unsafe.seen(errors):
         reason = next(iter(errors.values()), None)
         if reason is None:
             raise AttemptFailedError(FailureClass.USAGE, "nothing-measured", "No dimension was left to be measured.")
@@ -275,9 +276,14 @@ def _latency(session: Session, job: Job, comparison: Comparison) -> dict[str, An
 def failed(session: Session, claim: Claim, error: AttemptFailedError, *, max_attempts: int) -> State:
     """End a job badly, or queue it again; whatever it would have ended itself, fails with it.
 
-    Returns the job's new state. Raises LeaseLostError.
+    A listing that is unsafe is kept as that. Returns the job's new state. Raises LeaseLostError.
     """
+    found_unsafe = claim.kind == JobKind.INSPECT and error.failure_class is FailureClass.UNSAFE
+    if found_unsafe:
+        error.evidence = {"ref": claim.payload["listing"]["ref"]} | error.evidence
     state = jobs.fail(session, claim, error.failure_class, error.to_json(), max_attempts=max_attempts)
+    if found_unsafe:
+        safety.keep(session, claim.payload["listing"], error.to_json(), job_id=claim.id)
     if state is State.FAILED:
         fail_owner(session, claim.kind, claim.payload, error.to_json())
     return state

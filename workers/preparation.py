@@ -276,9 +276,14 @@ def _compare(session: Session, claim: Claim, files: FileStore) -> Work:
         sides[side] = {"ref": comparison.a_ref if side == "a" else comparison.b_ref}
         sides[side] |= dict.fromkeys(("graph", "model", "predictions"))
         if f"{side}.inspect" in needed and Dimension.ARCHITECTURE in asked:
-            inspected = measured(session, needed[f"{side}.inspect"])
-            names = ("graph", "model") if _runs_proof(comparison, inspected) else ("graph",)
-            sides[side] |= {name: str(files.path(inspected.files[name])) for name in names}
+            try:
+                inspected = measured(session, needed[f"{side}.inspect"])
+                names = ("graph", "model") if _runs_proof(comparison, inspected) else ("graph",)
+                sides[side] |= {name: str(files.path(inspected.files[name])) for name in names}
+            except AttemptFailedError as error:
+                if error.failure_class is not FailureClass.UNSAFE:
+                    raise
+                errors.setdefault(str(Dimension.ARCHITECTURE), error.to_json())
         if f"{side}.predict" in needed:
             try:
                 predicted = measured(session, needed[f"{side}.predict"])

@@ -27,6 +27,15 @@ class Zoo(BaseModel):
     refreshed_at: datetime | None
 
 
+class Unsafe(BaseModel):
+    """Why a listing could not be audited safely."""
+
+    code: str = Field(examples=["can-execute"])
+    message: str
+    evidence: dict[str, Any] = Field(description="What was seen; `scan` is a scanner's word.")
+    found_at: datetime
+
+
 class Listing(BaseModel):
     """One published model with one weights tag."""
 
@@ -43,6 +52,7 @@ class Listing(BaseModel):
     claims: list[dict[str, Any]]
     licence: str | None
     runtimes: list[str]
+    unsafe: Unsafe | None = Field(description="What the last look at it found, if that was unsafe.")
 
 
 @router.get("/zoos", tags=["zoos"], response_model=list[Zoo], responses=responses(422))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from app.domain import changes, claims, contracts, latency, suspicions, weights
+from app.domain import changes, claims, contracts, latency, suspicions, unsafe, weights
 from app.domain.numbers import restored
 from app.domain.policies import Criterion, Dimension, Policy
 from app.domain.verdicts import Finding, Verdict, findings, interface, judge_accuracy, verdict
@@ -130,7 +130,9 @@ def _judged(
     # A dimension that could not be measured was asked for all the same: without it there is no verdict.
     wanted = {*asked, *(Dimension(name) for name in errors)}
     joint, reason = verdict(blocks, policy, wanted, failed=errors)
-    found = findings(blocks, policy, wanted)
+    if joint is Verdict.INCONCLUSIVE:
+        reason = " ".join([*map(unsafe.sentence, unsafe.seen(errors)), reason])
+    found = findings(blocks, policy, wanted) + unsafe.findings(errors, policy, wanted)
     if timed := blocks[Dimension.LATENCY]:
         found += latency.findings(timed, policy, wanted)
     found += changes.findings(errors, policy, wanted)

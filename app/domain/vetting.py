@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from app.domain import needed, sentences
+from app.domain import needed, sentences, unsafe
 from app.domain.policies import Criterion, Dimension
 from app.domain.verdicts import Finding, Place, Severity, block_place
 
@@ -73,8 +73,8 @@ class Vetted:
 def decide(answer: Answer, policy: Policy, scope: Scope) -> Vetted:
     """Decide by an answer that was judged under ``policy``; ``scope`` is what was asked of the comparison.
 
-    Fails if a critical criterion is outside its margin. Else there is not enough evidence if one is inconclusive or was
-    not measured. Else it passes.
+    Fails if the candidate could not be audited safely, or a critical criterion is outside its margin. Else there is not
+    enough evidence if one is inconclusive or was not measured. Else it passes.
     """
     checks = [_check(criterion, answer, policy, scope) for criterion in policy.criteria(_asked(answer, scope))]
     critical = [check for check in checks if check.tier is Severity.CRITICAL]
@@ -83,6 +83,8 @@ def decide(answer: Answer, policy: Policy, scope: Scope) -> Vetted:
     told = [check for check in checks if check.tier is Severity.ADVISORY and check.verdict is not Judgement.INSIDE]
     advisories = [check.said for check in told] + _told(answer.findings, checks)
     under = sentences.policy(policy)
+    if refused := unsafe.seen(answer.result["errors"]):
+        return _unsafe(refused, answer.result["a"]["ref"], checks, advisories)
     if failed:
         reason = f"Outside the margins of {under}. {_said(failed)}"
         return Vetted(Decision.FAIL, reason, checks, advisories, [])
@@ -91,6 +93,15 @@ def decide(answer: Answer, policy: Policy, scope: Scope) -> Vetted:
         reason = f"Not enough evidence for {under}. {_said(missing)} The cheapest that could decide: {ways[0]}."
         return Vetted(Decision.NOT_ENOUGH_EVIDENCE, reason, checks, advisories, ways)
     return Vetted(Decision.PASS, f"Inside the margins of {under}. {_said(critical)}", checks, advisories, [])
+
+
+def _unsafe(refused: Sequence[dict[str, Any]], candidate: str, checks: list[Check], advisories: list[str]) -> Vetted:
+    """Decide where a model could not be audited safely: a candidate fails by that, a reference decides nothing."""
+    reason = " ".join(map(unsafe.sentence, refused))
+    if any(error["evidence"]["ref"] == candidate for error in refused):
+        return Vetted(Decision.FAIL, reason, checks, advisories, [])
+    way = "name a reference that can be loaded safely, as safetensors or ONNX"
+    return Vetted(Decision.NOT_ENOUGH_EVIDENCE, reason, checks, advisories, [way])
 
 
 def _said(checks: Sequence[Check]) -> str:

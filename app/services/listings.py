@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from app.db import listings
+from app.db import listings, safety
 from app.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.db.paging import Selection
+    from app.db.safety_tables import UnsafeListing
     from app.db.tables import Listing
 
 
 def find(session: Session, wanted: Selection) -> dict[str, Any]:
     """Return a page of the listings that are wanted as JSON."""
-    return listings.LISTED.page(session, wanted).map(to_json)
+    page = listings.LISTED.page(session, wanted)
+    unsafe = safety.of(session, [row.ref for row in page.items])
+    return page.map(lambda row: to_json(row, unsafe.get(row.ref)))
 
 
 def show(session: Session, listing_id: uuid.UUID) -> dict[str, Any]:
@@ -26,10 +29,10 @@ def show(session: Session, listing_id: uuid.UUID) -> dict[str, Any]:
     listing = listings.get(session, listing_id)
     if listing is None:
         raise NotFoundError(f"There is no listing {listing_id}; its zoo may have stopped publishing it.")
-    return to_json(listing)
+    return to_json(listing, safety.of(session, [listing.ref]).get(listing.ref))
 
 
-def to_json(listing: Listing) -> dict[str, Any]:
+def to_json(listing: Listing, unsafe: UnsafeListing | None) -> dict[str, Any]:
     """Return a listing as JSON."""
     return {
         "id": str(listing.id),
@@ -45,4 +48,12 @@ def to_json(listing: Listing) -> dict[str, Any]:
         "claims": listing.claims,
         "licence": listing.licence,
         "runtimes": listing.runtimes,
+        "unsafe": None
+        if unsafe is None
+        else {
+            "code": unsafe.code,
+            "message": unsafe.message,
+            "evidence": unsafe.evidence,
+            "found_at": unsafe.found_at.isoformat(),
+        },
     }

@@ -1,160 +1,108 @@
-"""Whether a model file may be loaded: its format, and for ONNX what is inside."""
+"""Whether a model file may be loaded, by its format."""
 
 from __future__ import annotations
 
+import stat
 import zipfile
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workers.engine.protocol import SubjectError, UnsafeError
+from workers.engine.safety import scanner
 from workers.engine.safety.formats import HEAD, real_format
+from workers.engine.safety.safetensors_files import check_safetensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training"})
-"""Operator sets of the ONNX standard; everything else is code of a runtime's own."""
+    from pathlib import Path
 
 _REASONS = {
     "torchscript": "a TorchScript archive carries a program",
     "torch": "a PyTorch archive is a pickle, which can run code when it is loaded",
+    "torch-package": "a package of torch carries modules of Python",
+    "exported-program": "an exported program holds expressions that torch.export evaluates as Python when it is loaded",
     "pickle": "a pickle can run code when it is loaded",
-    "torch-tar": "a legacy PyTorch archive is a pickle, which can run code when it is loaded",
+    "tar": "an archive is not unpacked here, and in the legacy format of PyTorch it is a pickle, which can run code",
     "keras-code": "this Keras archive holds a Lambda or custom layer, which runs code",
     "hdf5-model": "this HDF5 file holds a whole Keras model, whose configuration can run code; save the weights alone",
     "numpy-pickle": "this NumPy file holds Python objects, which are a pickle",
+    "saved-model": "a SavedModel of TensorFlow is a program, whose operations read and write files",
+    "program": "it is a program and no model",
+    "compressed": "what a compressed file holds is not known before it is unpacked, and it may be a bomb",
+    "archive": "an archive is not unpacked here",
 }
-"""Formats that can execute, and why."""
+"""Formats that can execute, or whose content cannot be told without unpacking them, and why."""
+
+_PICKLES = frozenset({"torch", "torchscript", "torch-package", "pickle", "tar", "numpy-pickle"})
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_HDF5_PLACES = (512, 1024, 2048)
+"""Where HDF5 looks for its beginning behind other content."""
 
 
 def sniff(path: Path, *, allow: frozenset[str] = frozenset()) -> str:
     """Return a model file's real format by its content, never by its extension.
 
     Formats: ``onnx``, ``safetensors``, ``hdf5``, ``keras``, ``npz``, ``npy``, and those that can execute: ``torch``,
-    ``torchscript``, ``torch-tar``, ``pickle``, ``keras-code``, ``hdf5-model``, ``numpy-pickle``.
+    ``torchscript``, ``torch-package``, ``exported-program``, ``tar``, ``pickle``, ``keras-code``, ``hdf5-model``,
+    ``numpy-pickle``, ``saved-model``, ``program``, ``compressed``, ``archive``.
 
     Args:
         path: The file.
         allow: Formats that can execute but that the caller opens with a loader that builds tensors only.
 
+    Must run in the confined process: reading is loading too.
+
     Raises:
         SubjectError: The file is missing, empty, unreadable or of no known format.
-        UnsafeError: The format can execute and is not in ``allow``, or the file is two formats at once.
+        UnsafeError: The format can execute and is not in ``allow``, the file lies about what it holds, or it is two
+            formats at once.
     """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-    except OSError as error:
-        raise SubjectError("unreadable", f"{path} cannot be read: {error.strerror}. Check the path.") from error
-    if not head:
-        raise SubjectError("empty-file", f"{path} is empty; fetch or export it again.")
+    head, size = _beginning(path)
     found = real_format(path, head, size)
     if found is None:
         raise SubjectError(
             "unknown-format",
             f"{path} is no ONNX, safetensors, HDF5, Keras, NumPy or PyTorch file: it begins with {head[:8].hex()}.",
         )
-    if not head.startswith(b"PK") and found != "torch-tar" and zipfile.is_zipfile(path):
-        raise UnsafeError("polyglot", f"{path} is not loaded: it is {found} from the front and a zip from the back.")
+    if second := _second_format(path, head, found):
+        raise UnsafeError("polyglot", f"{path} is not loaded: it is {found} from the front and {second}.")
+    if found == "safetensors":
+        check_safetensors(path, head, size)
     if found in _REASONS and found not in allow:
-        raise UnsafeError("can-execute", f"{path} is not loaded: {_REASONS[found]}. Convert it to safetensors or ONNX.")
+        said = scanner.scan(path) if found in _PICKLES else None
+        raise UnsafeError(
+            "can-execute",
+            f"{path} is not loaded: {_REASONS[found]}. Convert it to safetensors or ONNX.",
+            {"format": found} | ({"scan": said} if said else {}),
+        )
     return found
 
 
-def check_onnx(path: Path) -> None:
-    """Check an ONNX file without running it: readable, with a graph, standard operators, data inside its folder.
-
-    Must run in the limited child process: reading is loading too.
-
-    Raises:
-        SubjectError: The file is missing, empty, truncated, of another format, has no nodes, or lacks its data file.
-        UnsafeError: It uses operators outside the standard, or external data outside its folder.
-    """
-    found = sniff(path)
-    if found != "onnx":
-        raise SubjectError("not-onnx", f"{path} is {found}, not ONNX; export the model to ONNX first.")
-    import onnx  # slow to import, and not needed to refuse
-
+def _beginning(path: Path) -> tuple[bytes, int]:
+    """Return a file's first bytes and its size. A pipe or a device would keep the reader waiting for ever."""
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf raises its own classes
-        raise SubjectError(
-            "truncated",
-            f"{path} is no complete ONNX file ({type(error).__name__}); fetch or export it again.",
-        ) from error
-    if not model.graph.node:
-        raise SubjectError("no-nodes", f"{path} has a graph without nodes; export the model again.")
-    _check_operators(path, model)
-    for tensor in _tensors(model):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _check_external(path, tensor)
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise _folder(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise SubjectError("no-file", f"{path} is a device, pipe or socket, and no file; name a file.")
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise SubjectError("unreadable", f"{path} cannot be read: {error.strerror}. Check the path.") from error
+    if not head:
+        raise SubjectError("empty-file", f"{path} is empty; fetch or export it again.")
+    return head, status.st_size
 
 
-def _graphs(model: Any) -> Iterator[Any]:
-    """Yield the main graph, every function body and every subgraph. No recursion: nesting depth is the file's word."""
-    waiting = [model.graph, *model.functions]
-    while waiting:
-        graph = waiting.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    waiting.append(attribute.g)
-                waiting.extend(attribute.graphs)
+def _folder(path: Path) -> SubjectError | UnsafeError:
+    if (path / "saved_model.pb").exists() or (path / "saved_model.pbtxt").exists():
+        return UnsafeError("can-execute", f"{path} is not loaded: {_REASONS['saved-model']}. Convert it to ONNX.")
+    return SubjectError("no-file", f"{path} is a folder; name a file in it.")
 
 
-def _check_operators(path: Path, model: Any) -> None:
-    """Refuse nodes of a domain that neither the standard nor a function in the file defines."""
-    functions = {(function.domain, function.name) for function in model.functions}
-    for graph in _graphs(model):
-        for index, node in enumerate(graph.node):
-            if node.domain not in STANDARD_DOMAINS and (node.domain, node.op_type) not in functions:
-                raise UnsafeError(
-                    "custom-operator",
-                    f"{path} is not loaded: custom operator {node.domain}.{node.op_type} at node {index} is code from "
-                    "outside the ONNX standard; export the model with standard operators.",
-                )
-
-
-def _tensors(model: Any) -> Iterator[Any]:
-    """Yield every tensor of the model."""
-    for graph in _graphs(model):
-        # Function bodies have no initializers.
-        yield from getattr(graph, "initializer", [])
-        for sparse in getattr(graph, "sparse_initializer", []):
-            yield from (sparse.values, sparse.indices)
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-
-
-def _check_external(path: Path, tensor: Any) -> None:
-    """Refuse external data outside the model's folder, and data that is not there."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    outside = UnsafeError(
-        "external-data",
-        f"{path} is not loaded: its tensor {tensor.name!r} points to {location!r}, outside the model's folder; put the "
-        "data beside the model.",
-    )
-    escapes = ".." in PurePosixPath(location).parts or ".." in PureWindowsPath(location).parts
-    if not location or escapes or PurePosixPath(location).is_absolute() or PureWindowsPath(location).anchor:
-        raise outside
-    folder = path.resolve().parent
-    # Resolved, so that a link cannot lead outside either.
-    data = (folder / location).resolve()
-    if not data.is_relative_to(folder):
-        raise outside
-    try:
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
-    except ValueError:
-        offset = length = -1
-    if not data.is_file() or offset < 0 or length < 0 or offset + length > data.stat().st_size:
-        raise SubjectError(
-            "external-data-missing",
-            f"{path} needs {length or 'all'} bytes at {offset} of {location!r} for its tensor {tensor.name!r}, which "
-            "is missing or too short; copy the data file too.",
-        )
+def _second_format(path: Path, head: bytes, found: str) -> str | None:
+    """Say what else another reader would find in the file."""
+    if not head.startswith(b"PK") and found != "tar" and zipfile.is_zipfile(path):
+        return "a zip from the back"
+    if any(head[place : place + len(_HDF5_MAGIC)] == _HDF5_MAGIC for place in _HDF5_PLACES):
+        return "HDF5 behind it"
+    return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from workers.engine.contracts.contract import Contract
 from workers.engine.protocol import SubjectError
-from workers.engine.safety.sniff import check_onnx
+from workers.engine.safety.onnx_files import check_onnx
 from workers.engine.zoos import artifacts
 from workers.engine.zoos.base import Model
 

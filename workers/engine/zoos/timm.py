@@ -121,9 +121,10 @@ class TimmZoo:
             # ``file`` comes first in timm's order of sources, so neither hub nor address is asked.
             overlay = {"file": str(path), "custom_load": own_format}
             tagged = listing.name if listing.weights == _UNTAGGED else f"{listing.name}.{listing.weights}"
-            module = torch_models.build_bare(
-                listing, lambda: create_model(tagged, pretrained=True, pretrained_cfg_overlay=overlay), set()
-            )
+            with torch_models.tensors_only(path):
+                module = torch_models.build_bare(
+                    listing, lambda: create_model(tagged, pretrained=True, pretrained_cfg_overlay=overlay), set()
+                )
             module.eval()
             artifact = artifacts.of_file(path, file_format)
         parameters, buffers = torch_models.counts(module)

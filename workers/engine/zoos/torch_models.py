@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from workers.engine.protocol import EngineError, SubjectError, TransientError
+from workers.engine.protocol import EngineError, SubjectError, TransientError, UnsafeError
+from workers.engine.safety.scanner import scan
 from workers.engine.safety.sniff import sniff
 from workers.engine.zoos import artifacts
 from workers.engine.zoos.absent_weights import build_absent, fake_mode
@@ -14,14 +18,19 @@ from workers.engine.zoos.base import Structure
 from workers.engine.zoos.random_weights import fill, skipped_draws
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from workers.engine.contracts.contract import Contract
     from workers.engine.zoos.base import Artifact, Listing
 
-TENSOR_FORMATS = frozenset({"torch", "pickle", "torch-tar"})
+TENSOR_FORMATS = frozenset({"torch", "pickle"})
 """Checkpoint formats read with ``weights_only=True``, which builds tensors and refuses everything else."""
+
+
+_UNSUPPORTED = re.compile(
+    r"WeightsUnpickler error: ((?:Unsupported|Trying|Can only|Only)[^\n]{1,200}?)(?: was not| Please|\n|$)"
+)
 
 
 def build_random(listing: Listing, build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
@@ -97,11 +106,43 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], str]:
             return load_file(path), file_format
         return torch.load(path, map_location="cpu", weights_only=True), file_format
     except Exception as error:  # truncated archives raise many kinds
+        if (what := _refused(error)) is not None:
+            raise not_tensors(path, what) from error
         raise SubjectError(
             "cannot-read-weights",
             f"{path} cannot be read as tensors: {type(error).__name__}: {first_line(error)}. "
             "Delete the file and fetch it again.",
         ) from error
+
+
+@contextmanager
+def tensors_only(path: Path) -> Iterator[None]:
+    """Tell a checkpoint that ``weights_only`` refused while a zoo's own code read it from one that does not fit."""
+    try:
+        yield
+    except EngineError as error:
+        if (what := _refused(error)) is not None:
+            raise not_tensors(path, what) from error
+        raise
+
+
+def _refused(error: BaseException | None) -> str | None:
+    """Return what ``weights_only`` has refused, which an error or its causes tell; None for errors of other kinds."""
+    while error is not None:
+        if isinstance(error, pickle.UnpicklingError) and (found := _UNSUPPORTED.search(str(error))):
+            return found.group(1)
+        error = error.__cause__
+    return None
+
+
+def not_tensors(path: Path, what: str) -> UnsafeError:
+    """Say that a checkpoint holds more than tensors, with what a scanner says of it."""
+    said = scan(path)
+    return UnsafeError(
+        "can-execute",
+        f"{path} is not loaded: it holds more than tensors ({what}), which could run code. Convert it to safetensors.",
+        {"format": "torch"} | ({"scan": said} if said else {}),
+    )
 
 
 def not_cached(listing: Listing, folder: Path | str) -> TransientError:

@@ -20,7 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
 from workers.engine.protocol import EngineError, SubjectError, UnsafeError
-from workers.engine.safety.sniff import check_onnx, sniff
+from workers.engine.safety.onnx_files import check_onnx
+from workers.engine.safety.sniff import sniff
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 

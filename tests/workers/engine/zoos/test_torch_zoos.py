@@ -147,8 +147,9 @@ def test_torchvision_refuses_a_cached_file_with_code_or_cut_short(hub: Path) -> 
     listing = zoo.describe("squeezenet1_1", None)
     file = hub / Path(torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url).name
     torch.save(torchvision.models.squeezenet1_1(), file)  # a whole pickled module
-    with pytest.raises(SubjectError, match="cannot be read as tensors"):
+    with pytest.raises(UnsafeError, match=r"more than tensors .*GLOBAL torchvision\.models\.squeezenet") as refused:
         zoo.load(listing)
+    assert refused.value.evidence["scan"]["severity"]
     torch.jit.script(torch.nn.Linear(1, 1)).save(file)
     with pytest.raises(UnsafeError, match="TorchScript"):
         zoo.load(listing)
@@ -158,6 +159,18 @@ def test_torchvision_refuses_a_cached_file_with_code_or_cut_short(hub: Path) -> 
         zoo.load(listing)
     torch.save({"wrong": torch.ones(1)}, file)
     with pytest.raises(SubjectError, match="cannot be built: RuntimeError: Error"):
+        zoo.load(listing)
+
+
+def test_timm_refuses_a_cached_file_with_code(hugging_face: Path) -> None:
+    zoo = TimmZoo()
+    listing = zoo.describe("resnet18", "gluon_in1k")
+    folder = hugging_face / "models--timm--resnet18.gluon_in1k"
+    (snapshot := folder / "snapshots" / "0").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0")
+    torch.save(torch.nn.Linear(1, 1), snapshot / "pytorch_model.bin")  # a whole pickled module
+    with pytest.raises(UnsafeError, match=r"more than tensors .*GLOBAL torch\.nn\.modules\.linear"):
         zoo.load(listing)
 
 
