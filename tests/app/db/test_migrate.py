@@ -110,7 +110,7 @@ def test_what_teams_have_outlives_the_teams(database):
             session.add(Audit(id=new_id(), state="succeeded", zoos=[team], models=[], weights="none", scope={}))
     with migrate.locked(database) as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "0015")
+        command.downgrade(config, "0016")
     with database.engine.begin() as connection:
         names = connection.scalars(text("SELECT name FROM datasets WHERE format = 'folder' ORDER BY name")).all()
         assert names == ["photos", "photos-blue", "photos-red"]
