@@ -8,12 +8,13 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.tables import Base
+from app.db.teams import Owned
 
 EVERYTHING = ""
 """The scope of all findings."""
 
 
-class FindingCount(Base):
+class FindingCount(Owned, Base):
     """How many findings of a scope there are of two zoos in a dimension with a verdict, and the largest of them.
 
     ``scope`` is empty for all, ``architecture:KEY`` or ``audit:`` and the 32 hexadecimal digits of its id. ``worst`` is

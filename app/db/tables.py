@@ -24,7 +24,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
 
 from app.db.clock import UtcTime, now
+from app.db.teams import Owned
 from app.domain.ids import new_id
+from app.domain.teams import SHARED
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
@@ -83,7 +85,7 @@ class Catalog(Base):
     refreshed_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Listing(Base):
+class Listing(Owned, Base):
     """One published model of a zoo, as its adapter describes it."""
 
     __tablename__ = "listings"
@@ -93,6 +95,7 @@ class Listing(Base):
         Index("ix_listings_zoo_name_id", "zoo", "name", "id"),
         Index("ix_listings_name_id", "name", "id"),
         Index("ix_listings_weights_ref_id", "weights", "ref", "id"),
+        Index("ix_listings_team", "team"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
@@ -125,7 +128,7 @@ class Structure(Base):
     nodes: Mapped[int]
 
 
-class Fingerprint(Base):
+class Fingerprint(Owned, Base):
     """Which structure a listing has, or why that could not be told.
 
     ``subject`` is the reference that was built, which may be another weights tag of the same architecture. ``key``
@@ -155,7 +158,7 @@ class ZooIndex(Base):
     requested_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Dataset(Base):
+class Dataset(Owned, Base):
     """A data set that predictions are made on. ``digest`` is that of its items, bytes and labels, in order.
 
     ``options`` is what its format needs besides the path (``app.domain.datasets``).
@@ -164,9 +167,11 @@ class Dataset(Base):
     """
 
     __tablename__ = "datasets"
+    # Of one name each team may have its own: that there is one says nothing to the others.
+    __table_args__ = (UniqueConstraint("team", "name", name="uq_datasets_team_name"),)
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
     format: Mapped[str] = mapped_column(String(50))
     path: Mapped[str | None] = mapped_column(String(1000))
     label_space: Mapped[str | None] = mapped_column(String(100))
@@ -178,14 +183,15 @@ class Dataset(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     def spec(self) -> dict[str, Any]:
-        """Return what the engine needs to open this data set."""
-        return {
+        """Return what the engine needs to open this data set, and its ``team`` unless it is shared."""
+        spec = {
             "name": self.name,
             "format": self.format,
             "path": self.path,
             "label_space": self.label_space,
             "options": self.options,
         }
+        return spec if self.team == SHARED else spec | {"team": self.team}
 
 
 class Artifact(Base):
@@ -231,14 +237,17 @@ class Measurement(Base):
     )
 
 
-class Prediction(Base):
+class Prediction(Owned, Base):
     """What one model answered on a data set, as far as a list shows it; the answers themselves are the measurement's.
 
     ``recorded`` ones were imported. The latest of a model on a data set counts.
     """
 
     __tablename__ = "predictions"
-    __table_args__ = (Index("ix_predictions_dataset_id_ref_id", "dataset_id", "ref", "id"),)
+    __table_args__ = (
+        Index("ix_predictions_dataset_id_ref_id", "dataset_id", "ref", "id"),
+        Index("ix_predictions_team", "team"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     ref: Mapped[str] = mapped_column(String(1000), index=True)
@@ -252,7 +261,7 @@ class Prediction(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class LatencyRun(Base):
+class LatencyRun(Owned, Base):
     """What one listing took at one operating point in one session: a point of its history.
 
     ``point`` is what tells the operating point from others, ``point_key`` its SHA-256. ``hardware`` is the fingerprint
@@ -264,6 +273,7 @@ class LatencyRun(Base):
     __table_args__ = (
         UniqueConstraint("job_id", "ref", "point_key"),
         Index("ix_latency_runs_ref_created_at_id", "ref", "created_at", "id"),
+        Index("ix_latency_runs_team", "team"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
@@ -286,10 +296,11 @@ class LatencyRun(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Audit(Base):
+class Audit(Owned, Base):
     """Many comparisons: zoo against zoo, matched by architecture key."""
 
     __tablename__ = "audits"
+    __table_args__ = (Index("ix_audits_team", "team"),)
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     state: Mapped[str] = mapped_column(String(20), index=True)
@@ -303,7 +314,7 @@ class Audit(Base):
     finished_at: Mapped[datetime | None]
 
 
-class Comparison(Base):
+class Comparison(Owned, Base):
     """Two listings, the dimensions asked for, a policy, and the answer once it stands."""
 
     __tablename__ = "comparisons"
@@ -323,6 +334,7 @@ class Comparison(Base):
                 ("zoo_b", "created_at"),
             )
         ),
+        Index("ix_comparisons_team", "team"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
@@ -342,7 +354,7 @@ class Comparison(Base):
     finished_at: Mapped[datetime | None]
 
 
-class Finding(Base):
+class Finding(Owned, Base):
     """One judged difference of a comparison. ``magnitude`` ranks: the effect, alike in both directions."""
 
     __tablename__ = "findings"
@@ -371,6 +383,7 @@ class Finding(Base):
                 ("b_ref", "created_at"),
             )
         ),
+        Index("ix_findings_team", "team"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
@@ -397,7 +410,11 @@ class Finding(Base):
 
 
 class Job(Base):
-    """The unit of queued work. The row is the truth; a message only rings. ``app.db.jobs`` alone writes states."""
+    """The unit of queued work. The row is the truth; a message only rings. ``app.db.jobs`` alone writes states.
+
+    ``team`` is whom it works for: what it reads and stores is what that team may see. A job that any team may share is
+    of none in particular. Jobs are not ``Owned``: who cancels one has to know whether another team waits for it.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -427,6 +444,7 @@ class Job(Base):
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(String(20))
+    team: Mapped[str] = mapped_column(String(100), default=SHARED, server_default=SHARED)
     state: Mapped[str] = mapped_column(String(20))
     priority: Mapped[int] = mapped_column(default=0)
     device: Mapped[str] = mapped_column(String(20), default="cpu")

@@ -9,6 +9,7 @@ from sqlalchemy import delete, select
 
 from app.db.tables import Comparison, Finding
 from app.main import create_app
+from app.services import matrix
 
 ZOOS = ("keras", "timm", "torchvision")
 
@@ -88,6 +89,20 @@ def test_the_matrix_counts_what_the_list_has_also_when_findings_go(client, datab
         with database.write() as session:
             session.execute(delete(Finding).where(Finding.id.in_([row.id for row in largest])))
             fill(session, 5, seed=8)
+
+
+def test_what_a_team_keeps_to_itself_counts_for_it_alone(database):
+    with database.write("red") as session:
+        fill(session)
+    with database.write() as session:
+        fill(session, 5, seed=8)
+    for team in ("red", "blue"):
+        with database.read(team) as session:
+            cells = matrix.show(session)["cells"]
+            rows = session.scalars(select(Finding)).all()
+        assert len(rows) == {"red": 65, "blue": 5}[team]
+        assert sum(cell["findings"] for cell in cells) == len(rows)
+        assert {cell["worst"]["finding_id"] for cell in cells} <= {row.id for row in rows}
 
 
 def test_a_matrix_of_one_audit_and_of_none(client, seeded):

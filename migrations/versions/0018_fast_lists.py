@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0017"
-down_revision = "0016"
+revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 
@@ -54,7 +54,7 @@ _LOCK = 4_201_017
 _KEYS = "team, scope, dimension, zoo_a, zoo_b, verdict"
 _ADD = """
   INSERT INTO finding_counts ({keys}, findings, worst, worst_id)
-  SELECT 'shared', scope, NEW.dimension, NEW.zoo_a, NEW.zoo_b, NEW.verdict, 1, NEW.magnitude, NEW.id
+  SELECT NEW.team, scope, NEW.dimension, NEW.zoo_a, NEW.zoo_b, NEW.verdict, 1, NEW.magnitude, NEW.id
   FROM ({scopes}) AS scopes WHERE scope IS NOT NULL
   ON CONFLICT ({keys}) DO UPDATE SET
     findings = finding_counts.findings + 1,
@@ -63,22 +63,22 @@ _ADD = """
     worst = CASE WHEN excluded.worst > finding_counts.worst THEN excluded.worst ELSE finding_counts.worst END;"""
 _SUBTRACT = """
   UPDATE finding_counts SET findings = findings - 1
-  WHERE team = 'shared' AND scope IN (SELECT scope FROM ({scopes}) AS scopes) AND dimension = OLD.dimension
+  WHERE team = OLD.team AND scope IN (SELECT scope FROM ({scopes}) AS scopes) AND dimension = OLD.dimension
     AND zoo_a = OLD.zoo_a AND zoo_b = OLD.zoo_b AND verdict = OLD.verdict;
-  DELETE FROM finding_counts WHERE findings = 0 AND team = 'shared' AND dimension = OLD.dimension
+  DELETE FROM finding_counts WHERE findings = 0 AND team = OLD.team AND dimension = OLD.dimension
     AND zoo_a = OLD.zoo_a AND zoo_b = OLD.zoo_b AND verdict = OLD.verdict;
   UPDATE finding_counts SET (worst, worst_id) = (SELECT magnitude, id {left} ORDER BY magnitude DESC LIMIT 1)
-  WHERE worst_id = OLD.id AND team = 'shared' AND dimension = OLD.dimension
+  WHERE worst_id = OLD.id AND team = OLD.team AND dimension = OLD.dimension
     AND zoo_a = OLD.zoo_a AND zoo_b = OLD.zoo_b AND verdict = OLD.verdict AND EXISTS (SELECT 1 {left});"""
 _LEFT = """
   FROM findings AS f
-  WHERE f.zoo_a = OLD.zoo_a AND f.zoo_b = OLD.zoo_b AND f.dimension = OLD.dimension AND f.verdict = OLD.verdict
-    AND finding_counts.scope IN ({scope_list})"""
+  WHERE f.team = OLD.team AND f.zoo_a = OLD.zoo_a AND f.zoo_b = OLD.zoo_b AND f.dimension = OLD.dimension
+    AND f.verdict = OLD.verdict AND finding_counts.scope IN ({scope_list})"""
 _FILL = """
   INSERT INTO finding_counts ({keys}, findings, worst, worst_id)
   SELECT {keys}, count(*), max(magnitude), {first}
   FROM (
-    SELECT f.*, 'shared' AS team, scopes.scope
+    SELECT f.*, scopes.scope
     FROM findings AS f CROSS JOIN LATERAL ({scopes}) AS scopes WHERE scope IS NOT NULL
   ) AS scoped GROUP BY {keys}"""
 # SQLite has no lateral join, and takes the other columns from the row with the largest magnitude.
@@ -139,7 +139,7 @@ def _count_on_sqlite() -> None:
         statements = body.format(**_words(row, sqlite=True))
         op.execute(f"CREATE TRIGGER {name}_finding AFTER {event} ON findings BEGIN {statements} END")
     scoped = [
-        f"SELECT *, 'shared' AS team, {scope} AS scope FROM findings AS f WHERE {scope} IS NOT NULL"  # noqa: S608 - above
+        f"SELECT *, {scope} AS scope FROM findings AS f WHERE {scope} IS NOT NULL"  # noqa: S608 - above
         for scope in _scopes("f", sqlite=True)
     ]
     op.execute(_FILL_ON_SQLITE.format(keys=_KEYS, scoped=" UNION ALL ".join(scoped)))
