@@ -18,6 +18,13 @@ class ServiceError(Exception):
         self.extra = extra
 
 
+class ForbiddenError(ServiceError):
+    """Whoever asks is known, and may not do this."""
+
+    status = 403
+    slug = "forbidden"
+
+
 class NotFoundError(ServiceError):
     """The resource named in the address does not exist."""
 

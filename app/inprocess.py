@@ -70,7 +70,7 @@ class InProcess:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        self.database = Database(settings.url)
+        self.database = Database(settings.url, team=settings.team)
 
     def __enter__(self) -> Self:
         """Bring the schema up to date."""
@@ -90,11 +90,15 @@ class InProcess:
 
     def listings(self, *, zoo: str | None, match: str | None) -> list[dict[str, Any]]:
         """Return the listings of one zoo or all; catalogs that are out of date are read first."""
-        known = zoos.known(self.settings)
+        known = self._zoos()
         wanted = [zoos.named(known, zoo)] if zoo else list(known.values())
         self._read_catalogs(wanted)
         with self.database.read() as session:
             return every_item(lambda wanted: listings.find(session, wanted), zoo=zoo, match=match)
+
+    def _zoos(self) -> dict[str, Zoo]:
+        with self.database.read() as session:
+            return zoos.known(session, self.settings)
 
     def _read_catalogs(self, wanted: Iterable[Zoo]) -> None:
         with self.database.write() as session:
@@ -116,7 +120,7 @@ class InProcess:
 
     def claims(self, architecture: str) -> dict[str, Any]:
         """Return what zoos claim of an architecture key; catalogs that are out of date are read first."""
-        self._read_catalogs(zoos.known(self.settings).values())
+        self._read_catalogs(self._zoos().values())
         with self.database.read() as session:
             return claims.of_architecture(session, architecture)
 
@@ -131,8 +135,9 @@ class InProcess:
 
     def contract(self, ref: str) -> dict[str, Any]:
         """Return a listing's input contract; its zoo's catalog is read first if it is out of date."""
-        zoo = contracts.zoo_of(self.settings, ref)
-        if zoo.name in zoos.known(self.settings):
+        with self.database.read() as session:
+            zoo = contracts.zoo_of(session, self.settings, ref)
+        if zoo.name in self._zoos():
             self._read_catalogs([zoo])
         with self.database.read() as session:
             return contracts.show(session, self.settings, ref)
@@ -222,7 +227,7 @@ class InProcess:
         """Return the nearest architectures of what a reference names; it is fingerprinted first if need be."""
         with self.database.read() as session:
             if zoo is not None:
-                zoos.named(zoos.known(self.settings), zoo)
+                zoos.named(zoos.known(session, self.settings), zoo)
             if listing_id := similar.known(session, self.settings, ref):
                 return similar.of_listing(session, listing_id, zoo=zoo, limit=limit)
         with self.database.write() as session:

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain.teams import NAME, SHARED
+
 
 class Settings(BaseSettings):
     """Settings of one process. Every field is set by the environment variable ``ZOOAUDIT_<FIELD>``."""
@@ -46,6 +48,12 @@ class Settings(BaseSettings):
     engine_timeout_s: float = Field(default=900.0, gt=0, description="Wall time after which a measurement is killed.")
     engine_memory_bytes: int = Field(
         default=12 * 2**30, ge=2**28, description="Resident memory of a measurement's processes that gets them killed."
+    )
+    team: str = Field(
+        default=SHARED,
+        pattern=NAME.pattern,
+        description="Team that the command line works for: it sees what is shared and what is this team's, and what it "
+        "submits is this team's. Default: for everybody.",
     )
     keep_raw_days: float | None = Field(
         default=None,

@@ -14,6 +14,7 @@ from app.domain.ids import new_id
 from app.domain.plan import Scope, predict_handle, shards
 from app.domain.policies import Dimension
 from app.domain.states import FailureClass, JobKind, State
+from app.domain.teams import SHARED
 from workers import environment
 from workers.failures import AttemptFailedError, CancelledError
 from workers.preparation import measured, structure_key
@@ -49,6 +50,7 @@ def measurement(session: Session, claim: Claim, work: Work, result: dict[str, An
         dataset = datasets.fill(
             session,
             values["dataset"],
+            team=claim.payload["dataset"].get("team", SHARED),
             items=values["items"],
             classes=values["classes"],
             digest=values["dataset_digest"],

@@ -167,7 +167,7 @@ def _predict(session: Session, claim: Claim, files: FileStore) -> Work:
         return replace(work, request=(work.request or {}) | {"at_most": SHARD_ITEMS})
     answered = [measured(session, job) for job in shards.values()]
     request = {
-        "dataset": claim.payload["dataset"],
+        "dataset": _without_team(claim.payload["dataset"]),
         "shards": [
             {
                 "answers": str(files.path(shard.files["answers"])),
@@ -208,7 +208,9 @@ def _run_over(session: Session, claim: Claim, files: FileStore, what: dict[str, 
         "label_space": listing["label_space"],
         "execution": execution(claim.payload, inspected.values["input_shape"]),
     }
+    # Its team tells a data set from another team's of the same name, and is nothing to the engine.
     protocol = what | {"protocol": _PREDICT_PROTOCOL} | request
+    request = request | {"dataset": _without_team(claim.payload["dataset"])}
     return Work(
         subject["ref"],
         request | {"subject": subject, "model": str(files.path(inspected.files["model"]))},
@@ -218,6 +220,10 @@ def _run_over(session: Session, claim: Claim, files: FileStore, what: dict[str, 
         reusable=True,
         artifact=inspected.artifact_sha256,
     )
+
+
+def _without_team(dataset: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in dataset.items() if name != "team"}
 
 
 def _latency(session: Session, claim: Claim, files: FileStore) -> Work:

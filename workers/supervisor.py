@@ -80,7 +80,10 @@ class Supervisor:
             )
 
     def run(self, claim: Claim) -> None:
-        """Run a claimed job and store how it ended; a lost lease stores nothing. Never raises for a job's sake."""
+        """Run a claimed job and store how it ended; a lost lease stores nothing. Never raises for a job's sake.
+
+        What it reads and stores is what the job's team may.
+        """
         told = _told(claim)
         attributes = {f"zooaudit.{name}": value for name, value in told.items()}
         with (
@@ -99,10 +102,10 @@ class Supervisor:
             tracing.failed("lease lost")
         except CancelledError:
             _log.info("job cancelled")
-            self._end(lambda session: commit.cancelled(session, claim))
+            self._end(claim, lambda session: commit.cancelled(session, claim))
         except StoppingError:
             _log.info("job given back: this worker stops")
-            self._end(lambda session: jobs.give_back(session, claim))
+            self._end(claim, lambda session: jobs.give_back(session, claim))
         except AttemptFailedError as error:
             _log.info("job failed", failure=error.to_json())
             tracing.failed(str(error))
@@ -118,10 +121,10 @@ class Supervisor:
     def _run(self, claim: Claim) -> None:
         with Lease(self._database, claim, lease_s=self._settings.lease_s, stop=self._stop) as lease:
             if store := _WITHOUT_ENGINE.get(claim.kind):
-                with self._database.write() as session:
+                with self._database.of(claim.team).write() as session:
                     store(session, claim)
                 return
-            with self._database.read() as session:
+            with self._database.of(claim.team).read() as session:
                 work = prepare(session, claim, self._files)
             if self._reuse(claim, work):
                 return
@@ -133,7 +136,7 @@ class Supervisor:
 
     def _reuse(self, claim: Claim, work: Work) -> bool:
         """End the job with an earlier measurement of the same thing, if there is one."""
-        with self._database.write() as session:
+        with self._database.of(claim.team).write() as session:
             found = earlier(session, work, claim.kind, self._files)
             if found is None:
                 return False
@@ -153,7 +156,7 @@ class Supervisor:
         files = {role: self._files.put(path) for role, path in reply.files.items()} if reply else {}
         lease.check()
         try:
-            with self._database.write() as session:
+            with self._database.of(claim.team).write() as session:
                 self._store(session, claim, work, reply.result if reply else {}, files)
         except ServiceError as error:
             raise AttemptFailedError(FailureClass.USAGE, error.slug, error.message, error.extra) from error
@@ -216,12 +219,12 @@ class Supervisor:
 
     def _fail(self, claim: Claim, error: AttemptFailedError) -> None:
         attempts = self._settings.max_attempts
-        self._end(lambda session: commit.failed(session, claim, error, max_attempts=attempts))
+        self._end(claim, lambda session: commit.failed(session, claim, error, max_attempts=attempts))
 
-    def _end(self, store: Callable[[Session], Any]) -> None:
+    def _end(self, claim: Claim, store: Callable[[Session], Any]) -> None:
         """Store an end without a result; what cannot be stored is left to the reaper."""
         try:
-            with self._database.write() as session:
+            with self._database.of(claim.team).write() as session:
                 store(session)
         except LeaseLostError:
             _log.warning("lease lost; nothing stored")

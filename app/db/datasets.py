@@ -9,11 +9,14 @@ from sqlalchemy.exc import IntegrityError
 
 from app.db.paging import Listed
 from app.db.tables import Dataset
+from app.db.teams import own_first
+from app.domain.teams import SHARED
 from app.errors import ConflictError, NotFoundError
 
 if TYPE_CHECKING:
     import uuid
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
 
@@ -22,8 +25,12 @@ RECORDED = "recorded"
 
 
 def by_name(session: Session, name: str) -> Dataset | None:
-    """Return one data set."""
-    return session.scalar(select(Dataset).where(Dataset.name == name))
+    """Return one data set: of one name the team's own, else the shared one."""
+    return session.scalar(_named(session, name))
+
+
+def _named(session: Session, name: str) -> Select[Dataset]:
+    return select(Dataset).where(Dataset.name == name).order_by(own_first(session, Dataset.team)).limit(1)
 
 
 def get(session: Session, dataset_id: uuid.UUID) -> Dataset:
@@ -47,31 +54,35 @@ LISTED = Listed(
 
 def add(session: Session, dataset: Dataset) -> None:
     """Store a data set; raises ConflictError when its name is taken."""
+    taken = ConflictError(
+        f"There is a data set {dataset.name!r} already; give this one another name.", slug="dataset-exists"
+    )
+    if by_name(session, dataset.name) is not None:
+        raise taken
     try:
         with session.begin_nested():
             session.add(dataset)
             session.flush()
     except IntegrityError as error:
-        raise ConflictError(
-            f"There is a data set {dataset.name!r} already; give this one another name.", slug="dataset-exists"
-        ) from error
+        raise taken from error
 
 
 def fill(
     session: Session,
     name: str,
     *,
+    team: str = SHARED,
     items: int,
     classes: int | None,
     digest: str,
     labels_digest: str,
     label_space: str | None,
 ) -> Dataset:
-    """Note what a data set holds, at its first use; afterwards check that it still holds the same.
+    """Note what a team's data set holds, at its first use; afterwards check that it still holds the same.
 
     Raises NotFoundError for an unknown name, ConflictError when the items' digest is another than the first time.
     """
-    dataset = session.scalar(select(Dataset).where(Dataset.name == name).with_for_update())
+    dataset = session.scalar(select(Dataset).where(Dataset.name == name, Dataset.team == team).with_for_update())
     if dataset is None:
         raise NotFoundError(f"There is no data set {name!r}.", slug="unknown-dataset")
     if dataset.digest is not None and dataset.digest != digest:
@@ -99,7 +110,7 @@ def join(
 
     Raises ConflictError when the labels are others than the data set's.
     """
-    dataset = session.scalar(select(Dataset).where(Dataset.name == name).with_for_update())
+    dataset = session.scalar(_named(session, name).with_for_update())
     if dataset is None:
         dataset = Dataset(name=name, format=RECORDED, path=None, label_space=label_space, digest=labels_digest)
         dataset.items, dataset.classes, dataset.labels_digest = items, classes, labels_digest

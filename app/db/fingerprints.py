@@ -42,7 +42,7 @@ def spec(subject: Subject, alike: Sequence[str], *, priority: int = _BULK) -> Jo
     """Return the job that fingerprints ``subject`` for all listings ``alike``, references that share its structure."""
     work = f"structure {subject.ref}"
     payload = {"listing": subject.to_json(), "alike": list(alike)}
-    return JobSpec(work, JobKind.STRUCTURE, payload, work_key=work, priority=priority)
+    return JobSpec(work, JobKind.STRUCTURE, payload, work_key=work, priority=priority, team=subject.team)
 
 
 @dataclass(frozen=True)

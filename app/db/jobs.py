@@ -16,7 +16,9 @@ from sqlalchemy.orm import aliased
 from app import tracing
 from app.db.clock import present
 from app.db.tables import Job, JobNeed
+from app.db.teams import acting, may_see
 from app.domain.states import FINAL, FailureClass, JobKind, State
+from app.domain.teams import SHARED
 
 if TYPE_CHECKING:
     import uuid
@@ -46,6 +48,7 @@ class Claim:
     payload: dict[str, Any]
     comparison_id: uuid.UUID | None
     audit_id: uuid.UUID | None
+    team: str
     traceparent: str | None
 
 
@@ -60,7 +63,7 @@ def add(
     """Store jobs in order; return their ids by handle.
 
     ``known`` holds handles of jobs stored before that these may need. A spec whose ``work_key`` is active already
-    becomes that job.
+    becomes that job; the team that a spec leaves open is the session's.
     """
     ids = dict(known or {})
     for spec in specs:
@@ -77,17 +80,21 @@ def _add_one(
     comparison_id: uuid.UUID | None,
     audit_id: uuid.UUID | None,
 ) -> uuid.UUID:
+    team = spec.team or acting(session)
+    # What a team does by itself is found by that team alone.
+    work_key = spec.work_key if spec.work_key is None or team == SHARED else f"{spec.work_key} of {team}"
     # Two submitters may add the same work at once: the unique index lets one win, the other finds it on its
     # second look.
     for _ in range(3):
-        if active := _active(session, spec.work_key):
+        if active := _active(session, work_key):
             return active
         job = Job(
             kind=spec.kind,
             state=State.QUEUED,
             priority=spec.priority,
             payload=spec.payload,
-            work_key=spec.work_key,
+            work_key=work_key,
+            team=team,
             exclusive=spec.exclusive,
             device=spec.device,
             available_at=present(session),
@@ -104,7 +111,7 @@ def _add_one(
         session.add_all(JobNeed(job_id=job.id, role=role, needs_id=ids[handle]) for role, handle in spec.needs.items())
         session.flush()
         return job.id
-    raise RuntimeError(f"job {spec.work_key!r} was added and ended three times while it was being added here")
+    raise RuntimeError(f"job {work_key!r} was added and ended three times while it was being added here")
 
 
 def _active(session: Session, work_key: str | None) -> uuid.UUID | None:
@@ -123,8 +130,9 @@ def _ready(session: Session) -> ColumnElement[bool]:
 
 
 def get(session: Session, job_id: uuid.UUID) -> Job | None:
-    """Return one job."""
-    return session.get(Job, job_id)
+    """Return one job, if the session's team may see it."""
+    job = session.get(Job, job_id)
+    return job if job is not None and may_see(session, job.team) else None
 
 
 def claim_next(
@@ -165,7 +173,9 @@ def claim(
             started_at=present(session),
             progress=None,
         )
-        .returning(Job.id, Job.attempt, Job.kind, Job.payload, Job.comparison_id, Job.audit_id, Job.traceparent)
+        .returning(
+            *(Job.id, Job.attempt, Job.kind, Job.payload, Job.comparison_id, Job.audit_id, Job.team, Job.traceparent)
+        )
         .execution_options(synchronize_session=False)
     )
     try:

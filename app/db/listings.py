@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 
 from app.db.clock import now
 from app.db.paging import Listed
-from app.db.tables import Catalog, Listing
+from app.db.tables import Catalog, Fingerprint, Listing
+from app.db.teams import acting, as_team
 
 if TYPE_CHECKING:
     import uuid
@@ -24,23 +25,32 @@ _COLUMNS = (
 def replace_catalog(session: Session, zoo: str, version: str, listings: list[dict[str, Any]]) -> None:
     """Make a zoo's rows what ``listings`` say: rows of known references keep their id, gone ones are deleted.
 
-    Each listing is the JSON of the engine's ``Listing.to_json``; of two with one reference the last counts.
+    Each listing is the JSON of the engine's ``Listing.to_json``; of two with one reference the last counts. The rows
+    become the session's team's, which is the zoo's, whosever they were before.
     """
+    team = acting(session)
+    with as_team(session, None):
+        _replace(session, zoo, team, listings)
+        catalog = session.get(Catalog, zoo) or Catalog(zoo=zoo)
+        catalog.version, catalog.refreshed_at = version, now()
+        catalog.listings = len({listing["ref"] for listing in listings})
+        session.add(catalog)
+
+
+def _replace(session: Session, zoo: str, team: str, listings: list[dict[str, Any]]) -> None:
     rows = {row.ref: row for row in session.scalars(select(Listing).where(Listing.zoo == zoo))}
     wanted = {listing["ref"]: listing for listing in listings}
     for ref in rows.keys() - wanted.keys():
         session.delete(rows[ref])
     for ref, listing in wanted.items():
-        values = {column: listing[column] for column in _COLUMNS} | {"is_default": listing["default"]}
+        values = {column: listing[column] for column in _COLUMNS} | {"is_default": listing["default"], "team": team}
         if ref not in rows:
             session.add(Listing(**values))
             continue
         for column, value in values.items():
             setattr(rows[ref], column, value)
-    catalog = session.get(Catalog, zoo) or Catalog(zoo=zoo)
-    catalog.version, catalog.listings, catalog.refreshed_at = version, len(wanted), now()
-    session.add(catalog)
-    session.flush()
+    others = update(Fingerprint).where(Fingerprint.zoo == zoo, Fingerprint.team != team).values(team=team)
+    session.execute(others.execution_options(synchronize_session=False))
 
 
 def forget(session: Session, zoo: str) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from app.db import datasets, policies
 from app.db.tables import Dataset
+from app.domain.teams import SHARED
 from app.errors import ConflictError
 
 if TYPE_CHECKING:
@@ -47,14 +48,15 @@ def upgrade(database: Database) -> None:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-    with database.read() as session:
+    shared = database.of(SHARED)
+    with shared.read() as session:
         present = datasets.by_name(session, BUILT_IN["name"])
         missing = policies.missing_shipped(session)
     if present is None:
-        with database.write() as session:
+        with shared.write() as session:
             _add_built_in(session)
     if missing:
-        with database.write() as session:
+        with shared.write() as session:
             for policy in missing:
                 policies.keep(session, policy)
 

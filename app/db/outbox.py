@@ -8,9 +8,12 @@ from sqlalchemy import exists, select
 
 from app.db.clock import present
 from app.db.schedule_tables import ScheduledRun
+from app.db.tables import Audit, Comparison
+from app.db.teams import as_team
 from app.db.vetting_tables import Vetting
 from app.db.webhook_tables import Webhook, WebhookDelivery, WebhookEvent
 from app.domain.ids import new_id
+from app.domain.teams import SHARED
 from app.domain.webhooks import TEST, DeliveryState, Event
 
 if TYPE_CHECKING:
@@ -22,28 +25,32 @@ if TYPE_CHECKING:
 
 def comparison_ended(session: Session, comparison_id: uuid.UUID, audit_id: uuid.UUID | None) -> None:
     """A comparison has just ended, and with it the vettings that rest on it."""
-    webhooks = _enabled(session)
-    if not webhooks:
-        return
-    if audit_id is None:
-        _tell(session, webhooks, Event.COMPARISON_ENDED, comparison_id)
-    for vetting_id in session.scalars(select(Vetting.id).where(Vetting.comparison_id == comparison_id)).all():
-        _tell(session, webhooks, Event.VETTING_ENDED, vetting_id)
+    with as_team(session, None):
+        webhooks = _enabled(session)
+        if not webhooks:
+            return
+        if audit_id is None:
+            _tell(session, webhooks, Event.COMPARISON_ENDED, session.get_one(Comparison, comparison_id))
+        for vetting in session.scalars(select(Vetting).where(Vetting.comparison_id == comparison_id)).all():
+            _tell(session, webhooks, Event.VETTING_ENDED, vetting)
 
 
 def audit_ended(session: Session, audit_id: uuid.UUID) -> None:
     """An audit has just ended. Whether one of a schedule has drifted is found out when it is told."""
-    webhooks = _enabled(session)
-    if not webhooks:
-        return
-    _tell(session, webhooks, Event.AUDIT_ENDED, audit_id)
-    if session.scalar(select(exists().where(ScheduledRun.audit_id == audit_id))):
-        _tell(session, webhooks, Event.AUDIT_DRIFTED, audit_id)
+    with as_team(session, None):
+        webhooks = _enabled(session)
+        if not webhooks:
+            return
+        audit = session.get_one(Audit, audit_id)
+        _tell(session, webhooks, Event.AUDIT_ENDED, audit)
+        if session.scalar(select(exists().where(ScheduledRun.audit_id == audit_id))):
+            _tell(session, webhooks, Event.AUDIT_DRIFTED, audit)
 
 
 def vetting_ended(session: Session, vetting_id: uuid.UUID) -> None:
     """A vetting was asked for of a comparison that had ended."""
-    _tell(session, _enabled(session), Event.VETTING_ENDED, vetting_id)
+    with as_team(session, None):
+        _tell(session, _enabled(session), Event.VETTING_ENDED, session.get_one(Vetting, vetting_id))
 
 
 def test(session: Session, webhook: Webhook) -> WebhookDelivery:
@@ -59,10 +66,12 @@ def _enabled(session: Session) -> list[Webhook]:
     return list(session.scalars(select(Webhook).where(Webhook.enabled)))
 
 
-def _tell(session: Session, webhooks: Iterable[Webhook], kind: Event, subject_id: uuid.UUID) -> None:
-    wanted = [webhook for webhook in webhooks if kind in webhook.events]
+def _tell(session: Session, webhooks: Iterable[Webhook], kind: Event, subject: Comparison | Audit | Vetting) -> None:
+    """Tell the webhooks that want it of what has happened to a subject, those that may see it."""
+    seeing = [webhook for webhook in webhooks if subject.team in {SHARED, webhook.team}]
+    wanted = [webhook for webhook in seeing if kind in webhook.events]
     if wanted:
-        event = WebhookEvent(id=new_id(), type=kind, subject_id=subject_id)
+        event = WebhookEvent(id=new_id(), type=kind, subject_id=subject.id)
         session.add(event)
         _deliver(session, event, wanted)
 

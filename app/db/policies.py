@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
 from app.db.paging import Listed
+from app.db.teams import acting, own_first
 from app.db.vetting_tables import PolicyVersion
 from app.domain.policies import POLICIES, Policy
 
@@ -20,19 +21,26 @@ if TYPE_CHECKING:
 def newest() -> ColumnElement[bool]:
     """Whether a row is the newest version of its policy."""
     newer = aliased(PolicyVersion)
-    return ~exists().where(newer.name == PolicyVersion.name, newer.version > PolicyVersion.version)
+    same = (newer.name == PolicyVersion.name, newer.team == PolicyVersion.team)
+    return ~exists().where(*same, newer.version > PolicyVersion.version)
 
 
 def get(session: Session, name: str, version: int | None = None) -> PolicyVersion | None:
-    """Return a version of a policy, the newest if none is named; None when there is none."""
-    wanted = newest() if version is None else PolicyVersion.version == version
-    return session.scalar(select(PolicyVersion).where(PolicyVersion.name == name, wanted))
+    """Return a version of a policy, the newest if none is named; None when there is none.
+
+    Of one name it is the team's own policy, else the shared one.
+    """
+    found = versions(session, name)
+    return next((row for row in found if version in {None, row.version}), None)
 
 
 def versions(session: Session, name: str) -> list[PolicyVersion]:
-    """Return every version of a policy, the newest first."""
+    """Return every version of a policy, the newest first: of one name the team's own policy, else the shared one."""
     statement = select(PolicyVersion).where(PolicyVersion.name == name)
-    return list(session.scalars(statement.order_by(PolicyVersion.version.desc())))
+    found = list(
+        session.scalars(statement.order_by(own_first(session, PolicyVersion.team), PolicyVersion.version.desc()))
+    )
+    return [row for row in found if row.team == found[0].team]
 
 
 def names(session: Session) -> list[str]:
@@ -50,12 +58,12 @@ LISTED = Listed(
 
 
 def keep(session: Session, policy: Policy) -> tuple[PolicyVersion, bool]:
-    """Return the newest version of a policy with this content, and whether it was made now.
+    """Return the newest version of a team's policy with this content, and whether it was made now.
 
     Content that the newest version has makes no other, whoever else is adding one at the same time.
     """
     while True:
-        newest = get(session, policy.name)
+        newest = next((row for row in versions(session, policy.name) if row.team == acting(session)), None)
         if newest is not None and policy_of(newest).content() == policy.content():
             return newest, False
         version = 1 if newest is None else newest.version + 1

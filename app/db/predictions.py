@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
+from app.db.datasets import by_name
 from app.db.paging import Listed
 from app.db.tables import Dataset, Measurement, Prediction
 from app.domain.ids import new_id
@@ -39,7 +40,10 @@ def keep(session: Session, *, ref: str, dataset: Dataset, recorded: bool, measur
 
 def imported(session: Session, dataset: str, refs: Iterable[str] | None = None) -> dict[str, Prediction]:
     """Return the latest imported predictions on a data set, by reference: of these models, or of all."""
-    rows = _latest(Dataset.name == dataset, Prediction.recorded.is_(True))
+    named = by_name(session, dataset)
+    if named is None:
+        return {}
+    rows = _latest(Prediction.dataset_id == named.id, Prediction.recorded.is_(True))
     if refs is not None:
         rows = rows.where(Prediction.ref.in_(list(refs)))
     return {row.ref: row for row in session.scalars(rows.order_by(Prediction.ref))}

@@ -11,19 +11,21 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.clock import now
 from app.db.tables import Base
+from app.db.teams import Owned
 from app.domain.ids import new_id
 
 
-class Schedule(Base):
+class Schedule(Owned, Base):
     """An audit that comes due again and again.
 
     ``next_due_at`` is the first due time that was not dealt with yet; null while the schedule is disabled.
     """
 
     __tablename__ = "schedules"
+    __table_args__ = (UniqueConstraint("team", "name", name="uq_schedules_team_name"),)
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
     cron: Mapped[str] = mapped_column(String(200))
     time_zone: Mapped[str] = mapped_column(String(100))
     missed: Mapped[str] = mapped_column(String(10))

@@ -6,34 +6,49 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
-from sqlalchemy.orm import Session
+
+from app.db.teams import TeamSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection, Engine
+    from sqlalchemy.orm import Session
 
 _READ_ONLY = "zooaudit_read_only"
 _CONNECT_S = 5
 
 
 class Database:
-    """One database, SQLite or Postgres, for the life of a process."""
+    """One database, SQLite or Postgres, for the life of a process, as one team sees it (``app.db.teams``).
 
-    def __init__(self, url: str) -> None:
-        self.engine = make_engine(url)
-        self._readers = self.engine.execution_options(**{_READ_ONLY: True})
+    With ``team`` None it is nobody in particular, who sees everything.
+    """
+
+    def __init__(self, url: str, *, team: str | None = None) -> None:
+        self._use(make_engine(url), team)
+
+    def _use(self, engine: Engine, team: str | None) -> None:
+        self.engine = engine
+        self._readers = engine.execution_options(**{_READ_ONLY: True})
+        self._team = team
+
+    def of(self, team: str | None) -> Database:
+        """Return this database as a team sees it; the connections are the same."""
+        seen = Database.__new__(Database)
+        seen._use(self.engine, team)  # noqa: SLF001 - its own kind
+        return seen
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction that may write; committed at the end, rolled back on an exception."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with TeamSession(self.engine, self._team) as session, session.begin():
             yield session
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """One transaction that only reads, and on SQLite never waits for a writer."""
-        with Session(self._readers, expire_on_commit=False) as session:
+        with TeamSession(self._readers, self._team) as session:
             yield session
 
     def dispose(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Computed,
     ForeignKey,
     Index,
     LargeBinary,
@@ -18,10 +19,14 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.functions import FunctionElement
 
 from app.db.clock import UtcTime, now
+from app.db.teams import Owned
 from app.domain.ids import new_id
+from app.domain.teams import SHARED
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
@@ -48,6 +53,27 @@ class Base(DeclarativeBase):
     }
 
 
+class _ZooOf(FunctionElement[str]):
+    """The zoo that a reference begins with, as each database says it."""
+
+    inherit_cache = True
+    type = String()
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        super().__init__()
+
+
+@compiles(_ZooOf)
+def _zoo_of(element: _ZooOf, _compiler: object, **_: object) -> str:
+    return f"split_part({element.column}, ':', 1)"
+
+
+@compiles(_ZooOf, "sqlite")
+def _zoo_of_on_sqlite(element: _ZooOf, _compiler: object, **_: object) -> str:
+    return f"substr({element.column}, 1, instr({element.column}, ':') - 1)"
+
+
 class Catalog(Base):
     """When a zoo's listings were last read, and from which version."""
 
@@ -59,15 +85,22 @@ class Catalog(Base):
     refreshed_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Listing(Base):
+class Listing(Owned, Base):
     """One published model of a zoo, as its adapter describes it."""
 
     __tablename__ = "listings"
-    __table_args__ = (Index("ix_listings_architecture_zoo", "architecture", "zoo"),)
+    __table_args__ = (
+        Index("ix_listings_architecture_ref_id", "architecture", "ref", "id"),
+        Index("ix_listings_zoo_ref_id", "zoo", "ref", "id"),
+        Index("ix_listings_zoo_name_id", "zoo", "name", "id"),
+        Index("ix_listings_name_id", "name", "id"),
+        Index("ix_listings_weights_ref_id", "weights", "ref", "id"),
+        Index("ix_listings_team", "team"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     ref: Mapped[str] = mapped_column(String(500), unique=True)
-    zoo: Mapped[str] = mapped_column(String(100), index=True)
+    zoo: Mapped[str] = mapped_column(String(100))
     name: Mapped[str] = mapped_column(String(300))
     weights: Mapped[str] = mapped_column(String(200))
     architecture: Mapped[str | None] = mapped_column(String(200))
@@ -95,7 +128,7 @@ class Structure(Base):
     nodes: Mapped[int]
 
 
-class Fingerprint(Base):
+class Fingerprint(Owned, Base):
     """Which structure a listing has, or why that could not be told.
 
     ``subject`` is the reference that was built, which may be another weights tag of the same architecture. ``key``
@@ -125,7 +158,7 @@ class ZooIndex(Base):
     requested_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Dataset(Base):
+class Dataset(Owned, Base):
     """A data set that predictions are made on. ``digest`` is that of its items, bytes and labels, in order.
 
     ``options`` is what its format needs besides the path (``app.domain.datasets``).
@@ -134,9 +167,11 @@ class Dataset(Base):
     """
 
     __tablename__ = "datasets"
+    # Of one name each team may have its own: that there is one says nothing to the others.
+    __table_args__ = (UniqueConstraint("team", "name", name="uq_datasets_team_name"),)
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
     format: Mapped[str] = mapped_column(String(50))
     path: Mapped[str | None] = mapped_column(String(1000))
     label_space: Mapped[str | None] = mapped_column(String(100))
@@ -148,14 +183,15 @@ class Dataset(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     def spec(self) -> dict[str, Any]:
-        """Return what the engine needs to open this data set."""
-        return {
+        """Return what the engine needs to open this data set, and its ``team`` unless it is shared."""
+        spec = {
             "name": self.name,
             "format": self.format,
             "path": self.path,
             "label_space": self.label_space,
             "options": self.options,
         }
+        return spec if self.team == SHARED else spec | {"team": self.team}
 
 
 class Artifact(Base):
@@ -201,14 +237,17 @@ class Measurement(Base):
     )
 
 
-class Prediction(Base):
+class Prediction(Owned, Base):
     """What one model answered on a data set, as far as a list shows it; the answers themselves are the measurement's.
 
     ``recorded`` ones were imported. The latest of a model on a data set counts.
     """
 
     __tablename__ = "predictions"
-    __table_args__ = (Index("ix_predictions_dataset_id_ref_id", "dataset_id", "ref", "id"),)
+    __table_args__ = (
+        Index("ix_predictions_dataset_id_ref_id", "dataset_id", "ref", "id"),
+        Index("ix_predictions_team", "team"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     ref: Mapped[str] = mapped_column(String(1000), index=True)
@@ -222,7 +261,7 @@ class Prediction(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class LatencyRun(Base):
+class LatencyRun(Owned, Base):
     """What one listing took at one operating point in one session: a point of its history.
 
     ``point`` is what tells the operating point from others, ``point_key`` its SHA-256. ``hardware`` is the fingerprint
@@ -234,6 +273,7 @@ class LatencyRun(Base):
     __table_args__ = (
         UniqueConstraint("job_id", "ref", "point_key"),
         Index("ix_latency_runs_ref_created_at_id", "ref", "created_at", "id"),
+        Index("ix_latency_runs_team", "team"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
@@ -256,10 +296,11 @@ class LatencyRun(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Audit(Base):
+class Audit(Owned, Base):
     """Many comparisons: zoo against zoo, matched by architecture key."""
 
     __tablename__ = "audits"
+    __table_args__ = (Index("ix_audits_team", "team"),)
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     state: Mapped[str] = mapped_column(String(20), index=True)
@@ -273,18 +314,39 @@ class Audit(Base):
     finished_at: Mapped[datetime | None]
 
 
-class Comparison(Base):
+class Comparison(Owned, Base):
     """Two listings, the dimensions asked for, a policy, and the answer once it stands."""
 
     __tablename__ = "comparisons"
+    __table_args__ = (
+        *(
+            Index("_".join(("ix_comparisons", *columns, "id")), *columns, "id")
+            for columns in (
+                ("created_at",),
+                ("finished_at",),
+                ("audit_id", "created_at"),
+                ("state", "created_at"),
+                ("verdict", "created_at"),
+                ("architecture", "created_at"),
+                ("a_ref", "created_at"),
+                ("b_ref", "created_at"),
+                ("zoo_a", "created_at"),
+                ("zoo_b", "created_at"),
+            )
+        ),
+        Index("ix_comparisons_team", "team"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
-    audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"), index=True)
-    state: Mapped[str] = mapped_column(String(20), index=True)
+    audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"))
+    state: Mapped[str] = mapped_column(String(20))
     verdict: Mapped[str | None] = mapped_column(String(30))
-    architecture: Mapped[str | None] = mapped_column(String(200), index=True)
-    a_ref: Mapped[str] = mapped_column(String(1000), index=True)
-    b_ref: Mapped[str] = mapped_column(String(1000), index=True)
+    architecture: Mapped[str | None] = mapped_column(String(200))
+    a_ref: Mapped[str] = mapped_column(String(1000))
+    b_ref: Mapped[str] = mapped_column(String(1000))
+    # The database's own, so that rows of every version have them; nothing but filters reads them.
+    zoo_a: Mapped[str] = mapped_column(String(1000), Computed(_ZooOf("a_ref"), persisted=True), deferred=True)
+    zoo_b: Mapped[str] = mapped_column(String(1000), Computed(_ZooOf("b_ref"), persisted=True), deferred=True)
     scope: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
@@ -292,24 +354,46 @@ class Comparison(Base):
     finished_at: Mapped[datetime | None]
 
 
-class Finding(Base):
+class Finding(Owned, Base):
     """One judged difference of a comparison. ``magnitude`` ranks: the effect, alike in both directions."""
 
     __tablename__ = "findings"
     __table_args__ = (
-        Index("ix_findings_dimension_magnitude_id", "dimension", "magnitude", "id"),
-        Index("ix_findings_magnitude_id", "magnitude", "id"),
-        Index("ix_findings_architecture_dimension", "architecture", "dimension"),
+        # One for each sort, alone and behind each filter that it depends on or that keeps few rows.
+        *(
+            Index("_".join(("ix_findings", *columns, "id")), *columns, "id")
+            for columns in (
+                ("magnitude",),
+                ("dimension", "magnitude"),
+                ("metric", "magnitude"),
+                ("verdict", "magnitude"),
+                ("architecture", "magnitude"),
+                ("audit_id", "magnitude"),
+                ("zoo_a", "magnitude"),
+                ("zoo_b", "magnitude"),
+                ("effect",),
+                ("dimension", "effect"),
+                ("metric", "effect"),
+                ("verdict", "effect"),
+                ("architecture", "dimension", "effect"),
+                ("audit_id", "effect"),
+                ("created_at",),
+                ("audit_id", "created_at"),
+                ("a_ref", "created_at"),
+                ("b_ref", "created_at"),
+            )
+        ),
+        Index("ix_findings_team", "team"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     comparison_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("comparisons.id"), index=True)
-    audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"), index=True)
+    audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"))
     architecture: Mapped[str | None] = mapped_column(String(200))
     a_ref: Mapped[str] = mapped_column(String(1000))
     b_ref: Mapped[str] = mapped_column(String(1000))
-    zoo_a: Mapped[str] = mapped_column(String(100), index=True)
-    zoo_b: Mapped[str] = mapped_column(String(100), index=True)
+    zoo_a: Mapped[str] = mapped_column(String(100))
+    zoo_b: Mapped[str] = mapped_column(String(100))
     dimension: Mapped[str] = mapped_column(String(20))
     metric: Mapped[str] = mapped_column(String(100))
     a: Mapped[float | None]
@@ -326,7 +410,11 @@ class Finding(Base):
 
 
 class Job(Base):
-    """The unit of queued work. The row is the truth; a message only rings. ``app.db.jobs`` alone writes states."""
+    """The unit of queued work. The row is the truth; a message only rings. ``app.db.jobs`` alone writes states.
+
+    ``team`` is whom it works for: what it reads and stores is what that team may see. A job that any team may share is
+    of none in particular. Jobs are not ``Owned``: who cancels one has to know whether another team waits for it.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -356,6 +444,7 @@ class Job(Base):
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(String(20))
+    team: Mapped[str] = mapped_column(String(100), default=SHARED, server_default=SHARED)
     state: Mapped[str] = mapped_column(String(20))
     priority: Mapped[int] = mapped_column(default=0)
     device: Mapped[str] = mapped_column(String(20), default="cpu")

@@ -11,13 +11,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.clock import now
 from app.db.tables import Base
+from app.db.teams import Owned
 from app.domain.ids import new_id
 
 _PENDING = text("state = 'pending'")
 
 
-class Webhook(Base):
-    """An address that is told of events.
+class Webhook(Owned, Base):
+    """An address that is told of events of what its team may see.
 
     Messages are signed with ``secret``, and until ``old_secret_until`` with the one before as well. ``failing_since``
     is the first failed attempt since the last success; ``disabled_reason`` says why the service disabled it itself.

@@ -64,9 +64,9 @@ DELIVERIES = Listed(
 
 
 def delivery(session: Session, webhook_id: uuid.UUID, delivery_id: uuid.UUID) -> WebhookDelivery | None:
-    """Return one delivery of a webhook."""
-    statement = select(WebhookDelivery).where(WebhookDelivery.id == delivery_id)
-    return session.scalar(statement.where(WebhookDelivery.webhook_id == webhook_id))
+    """Return one delivery of a webhook that the session's team may see."""
+    statement = select(WebhookDelivery).join(Webhook, Webhook.id == WebhookDelivery.webhook_id)
+    return session.scalar(statement.where(WebhookDelivery.id == delivery_id, Webhook.id == webhook_id))
 
 
 def deliveries(session: Session, webhook_id: uuid.UUID, wanted: Selection) -> Page[WebhookDelivery]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from app.domain import points
 from app.domain.policies import Dimension, Policy
-from app.domain.references import NO_WEIGHTS, RECORDED, UNTRAINED
+from app.domain.references import FILE, NO_WEIGHTS, RECORDED, UNTRAINED
 from app.domain.states import JobKind
+from app.domain.teams import SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -44,6 +45,12 @@ class Subject:
     def is_model(self) -> bool:
         """Whether there is a model to load; of the others only imported predictions are known."""
         return self.zoo != RECORDED
+
+    @property
+    def team(self) -> str | None:
+        """Whose jobs on it are: any team's for what a zoo publishes; None, the asking team's, for files and folders."""
+        published = self.folder is None and self.zoo not in {FILE, RECORDED}
+        return SHARED if published else None
 
     @property
     def answers(self) -> str:
@@ -130,8 +137,9 @@ class Scope:
 class JobSpec:
     """A job to be stored. ``needs`` maps a role to the handle of the job that must have ended before.
 
-    Active jobs with the same ``work_key`` are one job, whoever asked for it. Of ``exclusive`` jobs one runs at a
-    time on each device. ``device`` is the class of workers that can run it, and the name of their queue.
+    Active jobs with the same ``work_key`` and ``team`` are one job, whoever asked for it. ``team`` is whose it is, None
+    the team's that asks: only what any team may know is shared by all. Of ``exclusive`` jobs one runs at a time on each
+    device. ``device`` is the class of workers that can run it, and the name of their queue.
     """
 
     handle: str
@@ -142,6 +150,7 @@ class JobSpec:
     exclusive: bool = False
     priority: int = 0
     device: str = "cpu"
+    team: str | None = None
 
 
 def measurements(
@@ -167,6 +176,7 @@ def measurements(
             {"listing": subject.to_json()},
             work_key=f"inspect {subject.ref}",
             priority=1,
+            team=subject.team,
         )
         for subject in unique
     ]
@@ -204,9 +214,19 @@ def _predict(subject: Subject, scope: Scope, dataset: dict[str, Any]) -> JobSpec
         JobKind.PREDICT,
         {"listing": subject.to_json(), "dataset": dataset, "runtime": runtime, "device": device},
         needs={"inspect": f"inspect {subject.ref}"},
-        work_key=f"predict {subject.answers} on {dataset['name']} by {runtime} {device}",
+        work_key=f"predict {subject.answers} on {_named(dataset)} by {runtime} {device}",
         device=_WORKERS[device],
+        team=_team(subject, dataset),
     )
+
+
+def _named(dataset: dict[str, Any]) -> str:
+    """Return what tells a data set from others: of one name each team may have its own."""
+    return f"{dataset['name']} of {dataset['team']}" if "team" in dataset else str(dataset["name"])
+
+
+def _team(subject: Subject, dataset: dict[str, Any]) -> str | None:
+    return None if "team" in dataset else subject.team
 
 
 _WORKERS = {"cpu": "cpu", "cuda": "gpu"}
@@ -223,7 +243,7 @@ def shards(payload: dict[str, Any], items: int, *, inspect: str) -> list[JobSpec
 
     Their handles are the roles under which the predict job needs them (``is_shard``).
     """
-    answers, dataset = Subject.from_json(payload["listing"]).answers, payload["dataset"]["name"]
+    subject, dataset = Subject.from_json(payload["listing"]), payload["dataset"]
     by = f"by {payload['runtime']} {payload['device']}"
     return [
         JobSpec(
@@ -231,8 +251,9 @@ def shards(payload: dict[str, Any], items: int, *, inspect: str) -> list[JobSpec
             JobKind.SHARD,
             payload | {"start": start, "stop": min(start + SHARD_ITEMS, items)},
             needs={"inspect": inspect},
-            work_key=f"shard {answers} on {dataset} {by} from {start}",
+            work_key=f"shard {subject.answers} on {_named(dataset)} {by} from {start}",
             device=_WORKERS[payload["device"]],
+            team=_team(subject, dataset),
         )
         for start in range(0, items, SHARD_ITEMS)
     ]

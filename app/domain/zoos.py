@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.domain.references import FILE, RECORDED
+from app.domain.teams import SHARED
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,8 @@ class Zoo:
     """A zoo as the service knows it.
 
     ``environment`` names the interpreter that its adapter runs in. ``folder`` is set for a team's own zoo. The content
-    behind a reference of a ``mutable`` zoo may change at any time, so it is inspected again for every request.
+    behind a reference of a ``mutable`` zoo may change at any time, so it is inspected again for every request. Whose it
+    is says ``team``.
     """
 
     name: str
@@ -20,6 +22,7 @@ class Zoo:
     environment: str = "torch"
     folder: str | None = None
     mutable: bool = False
+    team: str = SHARED
 
 
 SHIPPED: dict[str, Zoo] = {

@@ -69,7 +69,7 @@ def submit(session: Session, settings: Settings, request: dict[str, Any], caller
 
 def check(session: Session, settings: Settings, request: dict[str, Any]) -> Wanted:
     """Return what ``submit`` would make of a request, without storing anything. Raises InvalidError."""
-    known = zoos.known(settings)
+    known = zoos.known(session, settings)
     names = list(dict.fromkeys(request["zoos"]))
     if FILE in names:
         raise InvalidError("A bare file is no zoo; put the files into a folder with a zoo.toml.", slug="unknown-zoo")

@@ -32,6 +32,7 @@ def specs(session: Session, zoos: Iterable[Zoo]) -> list[JobSpec]:
             {"zoo": zoo.name, "folder": zoo.folder},
             work_key=f"catalog {zoo.name} {zoo.folder or ''}".strip(),
             priority=5,
+            team=zoo.team,
         )
         for zoo in zoos
         if zoo.name not in stored or not _current(zoo, stored[zoo.name].version)

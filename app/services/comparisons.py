@@ -46,7 +46,7 @@ def submit(
     comparison_id = new_id()
     if before := earlier(session, caller or Caller(), kind="comparison", request=request, resource_id=comparison_id):
         return Submitted(before, created=False)
-    known = zoos.known(settings)
+    known = zoos.known(session, settings)
     a, b = (subjects.read(session, known, request[side]) for side in ("a", "b"))
     # Advice on weights comes before advice on data sets: no data set helps random weights.
     if Dimension.ACCURACY in (request.get("dimensions") or ()) or request.get("dataset"):

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
-def zoo_of(settings: Settings, ref: str) -> Zoo:
+def zoo_of(session: Session, settings: Settings, ref: str) -> Zoo:
     """Return the zoo whose catalog has a reference; raises InvalidError."""
     try:
-        return zoos.named(zoos.known(settings), parse(ref).zoo)
+        return zoos.named(zoos.known(session, settings), parse(ref).zoo)
     except MalformedReferenceError as error:
         raise InvalidError(str(error), slug="malformed-reference") from error
 
@@ -36,7 +36,7 @@ def show(session: Session, settings: Settings, ref: str) -> dict[str, Any]:
 
     The zoo's catalog must have been read.
     """
-    named = subjects.read(session, zoos.known(settings), ref)
+    named = subjects.read(session, zoos.known(session, settings), ref)
     contract = named.listing.contract if named.listing else None
     if contract is None:
         raise NotFoundError(

@@ -30,7 +30,7 @@ def submit(session: Session, settings: Settings, zoo: str, *, retry: bool) -> di
     While a zoo is being indexed, asking again joins that work. ``retry`` tries again what failed, too. Raises
     InvalidError for an unknown zoo.
     """
-    chosen = _zoo(settings, zoo)
+    chosen = _zoo(session, settings, zoo)
     work = f"index {zoo}"
     reading = catalogs.specs(session, [chosen])
     index = JobSpec(
@@ -40,16 +40,17 @@ def submit(session: Session, settings: Settings, zoo: str, *, retry: bool) -> di
         needs={spec.handle: spec.handle for spec in reading},
         work_key=work,
         priority=4,
+        team=chosen.team,
     )
     ids = jobs.add(session, [*reading, index])
     fingerprints.requested(session, zoo, ids[work])
     return ready([*reading, index], ids)
 
 
-def _zoo(settings: Settings, name: str) -> Zoo:
+def _zoo(session: Session, settings: Settings, name: str) -> Zoo:
     if name == FILE:
         raise InvalidError("A bare file is no zoo; put the files into a folder with a zoo.toml.", slug="unknown-zoo")
-    return zoos.named(zoos.known(settings), name)
+    return zoos.named(zoos.known(session, settings), name)
 
 
 def show(session: Session, settings: Settings, zoo: str) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def show(session: Session, settings: Settings, zoo: str) -> dict[str, Any]:
 
     Raises InvalidError for an unknown zoo, NotFoundError for one that nobody has asked to index.
     """
-    _zoo(settings, zoo)
+    _zoo(session, settings, zoo)
     requested = fingerprints.request_of(session, zoo)
     if requested is None:
         raise NotFoundError(
@@ -90,7 +91,7 @@ def _state(session: Session, job_id: uuid.UUID) -> tuple[State, dict[str, Any] |
 
 def failures(session: Session, settings: Settings, zoo: str, wanted: Selection) -> dict[str, Any]:
     """Return a page of the listings of a zoo that could not be fingerprinted, with the reason, as JSON."""
-    _zoo(settings, zoo)
+    _zoo(session, settings, zoo)
     return fingerprints.failed(session, zoo, wanted).map(_failure)
 
 

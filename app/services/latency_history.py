@@ -42,7 +42,7 @@ def find(session: Session, settings: Settings, ref: str, wanted: Selection) -> d
 def _timed(session: Session, settings: Settings, text: str) -> str:
     """Return the reference under which a listing's runs are stored."""
     known = latency_runs.references(session)
-    ref = text if text in known else subjects.read(session, zoos.known(settings), text).full_ref
+    ref = text if text in known else subjects.read(session, zoos.known(session, settings), text).full_ref
     if ref in known:
         return ref
     near = difflib.get_close_matches(ref, known, n=3, cutoff=0.5)

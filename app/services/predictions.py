@@ -33,7 +33,7 @@ def submit(session: Session, settings: Settings, request: dict[str, Any]) -> Sub
     ``request`` is ``{model, dataset, path, label_space?}``. A data set that is not known yet is made by the import, by
     the labels in the file. Raises InvalidError for what is known to be wrong already.
     """
-    named = subjects.read(session, zoos.known(settings), request["model"])
+    named = subjects.read(session, zoos.known(session, settings), request["model"])
     path = Path(request["path"])
     if not path.is_absolute():
         raise InvalidError(f"{path} is not absolute, so workers cannot find it; write the whole path.", slug="bad-path")

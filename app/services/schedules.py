@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.db import audit_rows, schedules
 from app.db.schedule_tables import Schedule
+from app.db.teams import as_team
 from app.domain.ids import new_id
 from app.domain.schedules import InvalidScheduleError, Missed, check, following, to_run
 from app.domain.states import FINAL, FailureClass
@@ -143,7 +144,7 @@ def submit_due(session: Session, settings: Settings, schedule_id: uuid.UUID, at:
     run_id = schedules.claim(session, schedule_id, due_at, at=at)
     if run_id is None:
         return None
-    run = _submit(session, settings, schedule.request, due_at)
+    run = _submit(session, settings, schedule, due_at)
     schedules.ran(session, run_id, audit_id=run.audit_id, error=run.error)
     return run
 
@@ -154,10 +155,10 @@ def _busy(session: Session, schedule_id: uuid.UUID) -> bool:
     return audit is not None and audit_rows.shown(session, audit)[0] not in FINAL
 
 
-def _submit(session: Session, settings: Settings, request: dict[str, Any], due_at: datetime) -> Run:
+def _submit(session: Session, settings: Settings, schedule: Schedule, due_at: datetime) -> Run:
     try:
-        with session.begin_nested():
-            submitted = audits.submit(session, settings, request)
+        with as_team(session, schedule.team), session.begin_nested():
+            submitted = audits.submit(session, settings, schedule.request)
     except ServiceError as error:
         return Run(due_at, None, {"class": FailureClass.USAGE, "code": error.slug, "message": error.message})
     return Run(due_at, submitted.id, None, submitted.ring)

@@ -62,7 +62,7 @@ def submit(session: Session, settings: Settings, ref: str) -> dict[str, list[uui
 
     Raises InvalidError when the reference names nothing.
     """
-    named = subjects.read(session, zoos.known(settings), ref)
+    named = subjects.read(session, zoos.known(session, settings), ref)
     alike = [named.listing.ref] if named.listing else []
     spec = fingerprints.spec(named.subject, alike, priority=_ASKED)
     return ready([spec], jobs.add(session, [spec]))
@@ -73,7 +73,7 @@ def known(session: Session, settings: Settings, ref: str) -> uuid.UUID | None:
 
     Raises InvalidError when the reference names nothing.
     """
-    listing = subjects.read(session, zoos.known(settings), ref).listing
+    listing = subjects.read(session, zoos.known(session, settings), ref).listing
     row = fingerprints.of_listing(session, listing.id) if listing else None
     return row.listing_id if row is not None and row.fingerprint is not None else None
 

@@ -71,7 +71,7 @@ def _asked(
     """
     if request.get("dimensions") is not None or policy.critical is None:
         return request.get("dimensions"), {}
-    known = zoos.known(settings)
+    known = zoos.known(session, settings)
     sides = [subjects.read(session, known, request[side]) for side in ("candidate", "reference")]
     if not all(side.subject.is_model for side in sides):
         return None, {}

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from app.db import outbox, webhooks
 from app.db.schedules import clock
+from app.db.teams import check_own
 from app.db.webhook_tables import Webhook
 from app.domain.ids import new_id
 from app.domain.webhooks import DeliveryState, may_go_to, new_secret
@@ -159,6 +160,7 @@ def _row(session: Session, webhook_id: uuid.UUID, *, to_change: bool = False) ->
 
 def _enabled(session: Session, webhook_id: uuid.UUID) -> Webhook:
     row = _row(session, webhook_id)
+    check_own(session, row)
     if not row.enabled:
         raise ConflictError(f"Webhook {webhook_id} is disabled; enable it first.", slug="webhook-disabled")
     return row

@@ -8,6 +8,8 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from app.db import listings
+from app.db.teams import may_see
+from app.domain.teams import NAME, NAMING, SHARED
 from app.domain.zoos import NAMED_BY_REFERENCES, SHIPPED, Zoo
 from app.errors import InvalidError, NotFoundError
 
@@ -24,8 +26,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 _MANIFEST = "zoo.toml"
 
 
-def known(settings: Settings) -> dict[str, Zoo]:
-    """Return every zoo by name, the shipped ones first.
+def known(session: Session, settings: Settings) -> dict[str, Zoo]:
+    """Return every zoo that the session's team may see by name, the shipped ones first.
 
     Raises InvalidError when a folder of ``settings.local_zoos`` holds no zoo, when a ``zoo.toml`` cannot be read, or
     when two zoos have one name.
@@ -42,7 +44,7 @@ def known(settings: Settings) -> dict[str, Zoo]:
                     slug="duplicate-zoo",
                 )
             zoos[zoo.name] = zoo
-    return zoos
+    return {name: zoo for name, zoo in zoos.items() if may_see(session, zoo.team)}
 
 
 def _manifests(folder: Path) -> Iterator[Path]:
@@ -63,13 +65,17 @@ def _read(manifest: Path) -> Zoo:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidError(f"{manifest} cannot be read: {error}.", slug="unreadable-zoo") from error
     name, title = content.get("name", manifest.parent.name), content.get("title")
+    team = content.get("team", SHARED)
     # A zoo without a name of its own goes by its folder's.
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidError(
             f"{manifest} is of a zoo {name!r}; a zoo's name is made of small letters, digits, - and _.",
             slug="unreadable-zoo",
         )
-    return Zoo(name, title if isinstance(title, str) else name, folder=str(manifest.parent), mutable=True)
+    if not isinstance(team, str) or not NAME.fullmatch(team):
+        raise InvalidError(f"{manifest} is of a team {team!r}; {NAMING}", slug="unreadable-zoo")
+    title = title if isinstance(title, str) else name
+    return Zoo(name, title, folder=str(manifest.parent), mutable=True, team=team)
 
 
 def named(zoos: dict[str, Zoo], name: str) -> Zoo:
@@ -90,12 +96,12 @@ def _unknown(zoos: dict[str, Zoo], name: str) -> str:
 def show_all(session: Session, settings: Settings) -> list[dict[str, Any]]:
     """Return every zoo as JSON, with what its catalog says if it was read."""
     catalogs = listings.catalogs(session)
-    return [_json(zoo, catalogs.get(zoo.name)) for zoo in known(settings).values()]
+    return [_json(zoo, catalogs.get(zoo.name)) for zoo in known(session, settings).values()]
 
 
 def show(session: Session, settings: Settings, name: str) -> dict[str, Any]:
     """Return one zoo as JSON; raises NotFoundError with near names."""
-    zoos = known(settings)
+    zoos = known(session, settings)
     if name not in zoos:
         raise NotFoundError(_unknown(zoos, name), slug="unknown-zoo")
     return _json(zoos[name], listings.catalogs(session).get(name))

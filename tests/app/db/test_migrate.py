@@ -100,3 +100,23 @@ def test_processes_that_migrate_at_once_do_it_once(tmp_path):
     with database.engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1
     database.dispose()
+
+
+def test_what_teams_have_outlives_the_teams(database):
+    config = migrate._config()
+    for team in ("shared", "red", "blue"):
+        with database.of(team).write() as session:
+            session.add(Dataset(name="photos", format="folder", path=f"/{team}", options={}))
+            session.add(Audit(id=new_id(), state="succeeded", zoos=[team], models=[], weights="none", scope={}))
+    with migrate.locked(database) as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0016")
+    with database.engine.begin() as connection:
+        names = connection.scalars(text("SELECT name FROM datasets WHERE format = 'folder' ORDER BY name")).all()
+        assert names == ["photos", "photos-blue", "photos-red"]
+        added = "INSERT INTO datasets (id, name, format, options, created_at) VALUES (:id, 'old', 'npz', '{}', :at)"
+        connection.execute(text(added), {"id": new_id().hex, "at": "2026-01-01"})
+    migrate.upgrade(database)
+    with database.read() as session:
+        assert set(session.scalars(select(Audit.team))) == {"shared"}
+        assert set(session.scalars(select(Dataset.team))) == {"shared"}

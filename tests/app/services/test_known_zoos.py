@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from app.db.teams import TeamSession
 from app.errors import InvalidError
 from app.services import zoos
 from app.settings import Settings
@@ -18,7 +19,8 @@ def zoo(tmp_path):
 
 
 def known(*folders):
-    return zoos.known(Settings(local_zoos=folders))
+    with TeamSession(None, None) as session:
+        return zoos.known(session, Settings(local_zoos=folders))
 
 
 def test_a_folder_is_a_zoo_by_its_own_name_or_the_one_it_states(zoo):

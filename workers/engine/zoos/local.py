@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_ZOO_KEYS = {"name", "title", "version", "models"}
+_ZOO_KEYS = {"name", "title", "team", "version", "models"}
 _MODEL_KEYS = {
     "framework",
     "builder",
