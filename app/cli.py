@@ -356,7 +356,9 @@ def worker() -> None:
 
     words = ["workers.local", "--schedules"]
     if not Settings().embedded:
-        words = ["celery", "--app", "workers.celery_app", "worker", "--queues", "cpu", "--concurrency", "1"]
+        # Celery tells workers apart by name; this process keeps its number when it becomes one.
+        name = ["--hostname", f"worker{os.getpid()}@%h"]
+        words = ["celery", "--app", "workers.celery_app", "worker", *name, "--queues", "cpu", "--concurrency", "1"]
     os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606 - becomes the worker, no shell
 
 
