@@ -46,9 +46,9 @@ class FileZoo:
         return _FileListing(zoo=self.name, name=name, weights=_TAG, default=True)
 
     def fetch(self, listing: Listing) -> list[Path]:
-        """Return the file; raises SubjectError when it is not there."""
+        """Return the file; raises SubjectError when there is nothing."""
         path = Path(listing.name)
-        if not path.is_file():
+        if not path.exists():
             raise SubjectError("no-such-file", f"There is no file {path}; check the path behind file:.")
         return [path]
 
