@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app import arguments, cli_drift, cli_schedules, cli_vetting
+from app import arguments, cli_drift, cli_schedules, cli_uploads, cli_vetting
 from app.cli_shared import (
     AccuracyDevice,
     AccuracyRuntime,
@@ -42,6 +42,7 @@ predictions = typer.Typer(help="Import and list predictions.", no_args_is_help=T
 cli.add_typer(predictions, name="predictions")
 cli.add_typer(cli_vetting.policies, name="policies")
 cli.add_typer(cli_schedules.schedules, name="schedules")
+cli.add_typer(cli_uploads.uploads, name="uploads")
 cli.command()(cli_vetting.vet)
 
 _PREDICTION = ("model", "dataset", "recorded", "items", "top1", "top5")

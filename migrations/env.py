@@ -10,6 +10,7 @@ from app.db import (  # noqa: F401 - their tables are part of the metadata
     matrix_tables,
     safety_tables,
     schedule_tables,
+    upload_tables,
     webhook_tables,
 )
 from app.db.clock import UtcTime

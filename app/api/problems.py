@@ -50,9 +50,12 @@ _TEXTS = {
     405: "The resource does not have this method.",
     409: "The request does not fit the resource's present state.",
     410: "What is asked for was deleted when it had been kept as long as the settings say.",
+    413: "The body is larger than the settings allow.",
+    415: "The body is of a type that the route does not read.",
     422: "The request is malformed, names something unknown, or contradicts itself.",
     500: "The service failed; its log says why.",
     503: "The service or its database is not ready.",
+    507: "There is no room for what was sent.",
 }
 
 
