@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from alembic import context
 
-from app.db import safety_tables, schedule_tables, webhook_tables  # noqa: F401 - their tables are part of the metadata
+from app.db import key_tables, safety_tables, schedule_tables, webhook_tables  # noqa: F401 - their tables are part of the metadata
 from app.db.clock import UtcTime
 from app.db.migrate import locked
 from app.db.session import Database
