@@ -50,6 +50,10 @@ test: $(INSTALLED) ## Run the test suite on real Postgres, Redis and worker proc
 test-quick: $(INSTALLED) ## Run the tests that take seconds
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m 'not slow'
 
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## Ask the whole OpenAPI for thousands of odd things (schemathesis, minutes; EXAMPLES=25 of each kind)
+	ZOOAUDIT_FUZZ_EXAMPLES=$(or $(EXAMPLES),25) $(BIN)/pytest --quiet tests/app/api/test_fuzz.py
+
 .PHONY: golden
 golden: $(INSTALLED) ## Compare every network that several zoos share with what is known of it (a quarter of an hour)
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m exhaustive tests/workers/engine/graph/test_graph_golden_pairs.py

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app import arguments, cli_drift, cli_keys, cli_schedules, cli_vetting
+from app import arguments, cli_drift, cli_keys, cli_schedules, cli_uploads, cli_vetting
 from app.cli_shared import (
     AccuracyDevice,
     AccuracyRuntime,
@@ -43,6 +43,7 @@ cli.add_typer(predictions, name="predictions")
 cli.add_typer(cli_vetting.policies, name="policies")
 cli.add_typer(cli_keys.keys, name="keys")
 cli.add_typer(cli_schedules.schedules, name="schedules")
+cli.add_typer(cli_uploads.uploads, name="uploads")
 cli.command()(cli_vetting.vet)
 
 _PREDICTION = ("model", "dataset", "recorded", "items", "top1", "top5")
@@ -364,7 +365,9 @@ def worker() -> None:
 
     words = ["workers.local", "--schedules"]
     if not Settings().embedded:
-        words = ["celery", "--app", "workers.celery_app", "worker", "--queues", "cpu", "--concurrency", "1"]
+        # Celery tells workers apart by name; this process keeps its number when it becomes one.
+        name = ["--hostname", f"worker{os.getpid()}@%h"]
+        words = ["celery", "--app", "workers.celery_app", "worker", *name, "--queues", "cpu", "--concurrency", "1"]
     os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606 - becomes the worker, no shell
 
 

@@ -76,3 +76,24 @@ class ConflictError(ServiceError):
 
     status = 409
     slug = "conflict"
+
+
+class TooLargeError(ServiceError):
+    """The body is larger than the settings allow."""
+
+    status = 413
+    slug = "too-large"
+
+
+class UnsupportedMediaError(ServiceError):
+    """The body is of a type that the route does not read."""
+
+    status = 415
+    slug = "unsupported-media-type"
+
+
+class StorageFullError(ServiceError):
+    """There is no room for what was sent."""
+
+    status = 507
+    slug = "storage-full"

@@ -37,6 +37,7 @@ from app.services import (
     policies,
     predictions,
     similar,
+    uploads,
     vettings,
     zoos,
 )
@@ -45,6 +46,7 @@ from app.services.keyring import Keyring
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
+    from pathlib import Path
     from types import TracebackType
 
     from sqlalchemy.orm import Session
@@ -119,6 +121,16 @@ class InProcess:
         """Store a data set."""
         with self.database.write() as session:
             return datasets.add(session, request)
+
+    def uploads(self) -> list[dict[str, Any]]:
+        """Return every upload, the newest first."""
+        with self.database.read() as session:
+            return every_item(lambda wanted: uploads.find(session, wanted))
+
+    def add_upload(self, path: Path) -> dict[str, Any]:
+        """Store a model file."""
+        with self.database.write() as session:
+            return uploads.add(session, self.settings, path)
 
     def claims(self, architecture: str) -> dict[str, Any]:
         """Return what zoos claim of an architecture key; catalogs that are out of date are read first."""

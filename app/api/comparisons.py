@@ -170,6 +170,8 @@ class ComparisonFilters(ListQuery):
     verdict: Verdict | None = None
     architecture: Text | None = Field(default=None, description="Architecture key.", examples=["resnet50"])
     zoo: Zoo = None
+    zoo_a: Text | None = None
+    zoo_b: Text | None = None
     ref: Ref = None
     a_ref: Text | None = None
     b_ref: Text | None = None

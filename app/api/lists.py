@@ -3,7 +3,7 @@
 from datetime import UTC
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.api.dependencies import TEXT
 from app.db.paging import MAX_LIMIT, Selection
@@ -16,9 +16,15 @@ def _to_utc(time: AwareDatetime) -> AwareDatetime:
         raise ValueError("a time that UTC has no year for") from error
 
 
+def _written_out(value: object) -> object:
+    if not isinstance(value, str) or "-" not in value[1:]:
+        raise ValueError("write a time as in 2026-01-31T12:00:00Z")  # a bare number would count seconds from 1970
+    return value
+
+
 Text = Annotated[str, Field(max_length=1000, pattern=TEXT)]
 """Text that a column may hold."""
-Time = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+Time = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_to_utc)]
 Since = Annotated[Time | None, Field(description="From this time on, by `created_at`; ISO 8601 with its zone.")]
 Until = Annotated[Time | None, Field(description="Before this time, by `created_at`.")]
 Zoo = Annotated[Text | None, Field(description="Zoo of either side.", examples=["timm"])]

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.api.access import HEADER
 from app.api.scopes import NEEDED
@@ -51,10 +52,13 @@ _TEXTS = {
     405: "The resource does not have this method.",
     409: "The request does not fit the resource's present state.",
     410: "What is asked for was deleted when it had been kept as long as the settings say.",
+    413: "The body is larger than the settings allow.",
+    415: "The body is of a type that the route does not read.",
     422: "The request is malformed, names something unknown, or contradicts itself.",
     429: "The key has used what it is allowed in a minute or a day.",
     500: "The service failed; its log says why.",
     503: "The service or its database is not ready.",
+    507: "There is no room for what was sent.",
 }
 
 
@@ -120,12 +124,27 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
-    details = {
-        404: ("no-route", f"There is nothing at {request.url.path}; /docs lists what there is."),
-        405: ("method-not-allowed", f"{request.url.path} does not have the method {request.method}."),
-    }
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        # What the framework raises for a body that it cannot decode; one that is no JSON gets 422 from it.
+        detail = "The request is malformed. body: it cannot be read; send JSON in UTF-8, not nested too deep."
+        return _problem(request, 422, "malformed-request", detail, errors=[{"field": "body", "message": "unreadable"}])
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"{request.url.path} does not have the method {request.method}."
+        headers = {"Allow": ", ".join(_methods(request))}
+        return _problem(request, 405, "method-not-allowed", detail, headers=headers)
+    details = {404: ("no-route", f"There is nothing at {request.url.path}; /docs lists what there is.")}
     slug, detail = details.get(error.status_code, ("http-error", str(error.detail)))
     return _problem(request, error.status_code, slug, detail, headers=error.headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that the routes of a path have together; the framework names those of the first alone."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _database(request: Request, error: Exception) -> JSONResponse:

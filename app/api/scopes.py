@@ -32,6 +32,10 @@ GET /v1/schedules
 GET /v1/schedules/{schedule_id}
 GET /v1/schedules/{schedule_id}/runs
 GET /v1/findings
+GET /v1/matrix
+GET /v1/trends
+GET /v1/uploads
+GET /v1/uploads/{upload_id}
 GET /v1/latency/history
 GET /v1/policies
 GET /v1/policies/{name}
@@ -58,6 +62,7 @@ PATCH /v1/schedules/{schedule_id}
 DELETE /v1/schedules/{schedule_id}
 POST /v1/policies
 POST /v1/vettings
+POST /v1/uploads
 POST /v1/webhooks
 PATCH /v1/webhooks/{webhook_id}
 DELETE /v1/webhooks/{webhook_id}

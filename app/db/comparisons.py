@@ -104,9 +104,8 @@ def shown(session: Session, comparison: Comparison) -> tuple[State, dict[str, An
     return (State.QUEUED if under_way is None else State.RUNNING), None
 
 
-def _of_zoo(zoo: str) -> ColumnElement[bool]:
-    prefix = f"{zoo}:"
-    return or_(*(side.startswith(prefix, autoescape=True) for side in (Comparison.a_ref, Comparison.b_ref)))
+def _of_zoo(zoo: str) -> tuple[ColumnElement[bool], ...]:
+    return (Comparison.zoo_a == zoo, and_(Comparison.zoo_b == zoo, Comparison.zoo_a != zoo))
 
 
 def _of_listing(ref: str) -> tuple[ColumnElement[bool], ...]:
@@ -123,6 +122,8 @@ LISTED = Listed(
         "verdict": None,
         "architecture": None,
         "zoo": _of_zoo,
+        "zoo_a": None,
+        "zoo_b": None,
         "ref": _of_listing,
         "a_ref": None,
         "b_ref": None,

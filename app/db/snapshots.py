@@ -14,6 +14,7 @@ from app.domain.policies import Dimension
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Collection
 
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
@@ -50,6 +51,13 @@ def of_audit(session: Session, audit_id: uuid.UUID) -> Snapshot:
         pairs=pairs,
         findings=_findings(session, audit_id, bases),
     )
+
+
+def bases(session: Session, comparison_ids: Collection[uuid.UUID]) -> dict[tuple[uuid.UUID, str], str | None]:
+    """Return what the numbers of these comparisons rest on, by comparison and dimension."""
+    columns = [Comparison.result[path].as_string() for path in _BASES.values()]
+    rows = session.execute(select(Comparison.id, *columns).where(Comparison.id.in_(comparison_ids)))
+    return {(found, dimension): basis for found, *rest in rows for dimension, basis in zip(_BASES, rest, strict=True)}
 
 
 def _of(statement: Select[Any], audit_id: uuid.UUID) -> Select[Any]:

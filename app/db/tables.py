@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Computed,
     ForeignKey,
     Index,
     LargeBinary,
@@ -18,7 +19,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.functions import FunctionElement
 
 from app.db.clock import UtcTime, now
 from app.db.teams import Owned
@@ -50,6 +53,27 @@ class Base(DeclarativeBase):
     }
 
 
+class _ZooOf(FunctionElement[str]):
+    """The zoo that a reference begins with, as each database says it."""
+
+    inherit_cache = True
+    type = String()
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        super().__init__()
+
+
+@compiles(_ZooOf)
+def _zoo_of(element: _ZooOf, _compiler: object, **_: object) -> str:
+    return f"split_part({element.column}, ':', 1)"
+
+
+@compiles(_ZooOf, "sqlite")
+def _zoo_of_on_sqlite(element: _ZooOf, _compiler: object, **_: object) -> str:
+    return f"substr({element.column}, 1, instr({element.column}, ':') - 1)"
+
+
 class Catalog(Base):
     """When a zoo's listings were last read, and from which version."""
 
@@ -65,11 +89,18 @@ class Listing(Owned, Base):
     """One published model of a zoo, as its adapter describes it."""
 
     __tablename__ = "listings"
-    __table_args__ = (Index("ix_listings_architecture_zoo", "architecture", "zoo"), Index("ix_listings_team", "team"))
+    __table_args__ = (
+        Index("ix_listings_architecture_ref_id", "architecture", "ref", "id"),
+        Index("ix_listings_zoo_ref_id", "zoo", "ref", "id"),
+        Index("ix_listings_zoo_name_id", "zoo", "name", "id"),
+        Index("ix_listings_name_id", "name", "id"),
+        Index("ix_listings_weights_ref_id", "weights", "ref", "id"),
+        Index("ix_listings_team", "team"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     ref: Mapped[str] = mapped_column(String(500), unique=True)
-    zoo: Mapped[str] = mapped_column(String(100), index=True)
+    zoo: Mapped[str] = mapped_column(String(100))
     name: Mapped[str] = mapped_column(String(300))
     weights: Mapped[str] = mapped_column(String(200))
     architecture: Mapped[str | None] = mapped_column(String(200))
@@ -287,15 +318,35 @@ class Comparison(Owned, Base):
     """Two listings, the dimensions asked for, a policy, and the answer once it stands."""
 
     __tablename__ = "comparisons"
-    __table_args__ = (Index("ix_comparisons_team", "team"),)
+    __table_args__ = (
+        *(
+            Index("_".join(("ix_comparisons", *columns, "id")), *columns, "id")
+            for columns in (
+                ("created_at",),
+                ("finished_at",),
+                ("audit_id", "created_at"),
+                ("state", "created_at"),
+                ("verdict", "created_at"),
+                ("architecture", "created_at"),
+                ("a_ref", "created_at"),
+                ("b_ref", "created_at"),
+                ("zoo_a", "created_at"),
+                ("zoo_b", "created_at"),
+            )
+        ),
+        Index("ix_comparisons_team", "team"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
-    audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"), index=True)
-    state: Mapped[str] = mapped_column(String(20), index=True)
+    audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"))
+    state: Mapped[str] = mapped_column(String(20))
     verdict: Mapped[str | None] = mapped_column(String(30))
-    architecture: Mapped[str | None] = mapped_column(String(200), index=True)
-    a_ref: Mapped[str] = mapped_column(String(1000), index=True)
-    b_ref: Mapped[str] = mapped_column(String(1000), index=True)
+    architecture: Mapped[str | None] = mapped_column(String(200))
+    a_ref: Mapped[str] = mapped_column(String(1000))
+    b_ref: Mapped[str] = mapped_column(String(1000))
+    # The database's own, so that rows of every version have them; nothing but filters reads them.
+    zoo_a: Mapped[str] = mapped_column(String(1000), Computed(_ZooOf("a_ref"), persisted=True), deferred=True)
+    zoo_b: Mapped[str] = mapped_column(String(1000), Computed(_ZooOf("b_ref"), persisted=True), deferred=True)
     scope: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
@@ -308,20 +359,41 @@ class Finding(Owned, Base):
 
     __tablename__ = "findings"
     __table_args__ = (
-        Index("ix_findings_dimension_magnitude_id", "dimension", "magnitude", "id"),
-        Index("ix_findings_magnitude_id", "magnitude", "id"),
-        Index("ix_findings_architecture_dimension", "architecture", "dimension"),
+        # One for each sort, alone and behind each filter that it depends on or that keeps few rows.
+        *(
+            Index("_".join(("ix_findings", *columns, "id")), *columns, "id")
+            for columns in (
+                ("magnitude",),
+                ("dimension", "magnitude"),
+                ("metric", "magnitude"),
+                ("verdict", "magnitude"),
+                ("architecture", "magnitude"),
+                ("audit_id", "magnitude"),
+                ("zoo_a", "magnitude"),
+                ("zoo_b", "magnitude"),
+                ("effect",),
+                ("dimension", "effect"),
+                ("metric", "effect"),
+                ("verdict", "effect"),
+                ("architecture", "dimension", "effect"),
+                ("audit_id", "effect"),
+                ("created_at",),
+                ("audit_id", "created_at"),
+                ("a_ref", "created_at"),
+                ("b_ref", "created_at"),
+            )
+        ),
         Index("ix_findings_team", "team"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     comparison_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("comparisons.id"), index=True)
-    audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"), index=True)
+    audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"))
     architecture: Mapped[str | None] = mapped_column(String(200))
     a_ref: Mapped[str] = mapped_column(String(1000))
     b_ref: Mapped[str] = mapped_column(String(1000))
-    zoo_a: Mapped[str] = mapped_column(String(100), index=True)
-    zoo_b: Mapped[str] = mapped_column(String(100), index=True)
+    zoo_a: Mapped[str] = mapped_column(String(100))
+    zoo_b: Mapped[str] = mapped_column(String(100))
     dimension: Mapped[str] = mapped_column(String(20))
     metric: Mapped[str] = mapped_column(String(100))
     a: Mapped[float | None]

@@ -30,7 +30,7 @@ _spec.loader.exec_module(world)
 TEAMS = {"own": "red", "other": "blue", "shared": "shared"}
 LISTS = (
     *("listings", "datasets", "predictions", "comparisons", "audits", "schedules", "findings", "policies", "vettings"),
-    *("webhooks", "zoos"),
+    *("webhooks", "zoos", "uploads"),
 )
 LEVELS = (Scope.READ, Scope.SUBMIT, Scope.ADMIN)
 CHANGES_NOTHING = {

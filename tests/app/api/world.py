@@ -23,6 +23,7 @@ from app.db.tables import (
     Structure,
     ZooIndex,
 )
+from app.db.upload_tables import Upload
 from app.db.vetting_tables import Vetting
 from app.db.webhook_tables import Webhook, WebhookDelivery, WebhookEvent
 from app.domain.ids import new_id
@@ -127,7 +128,8 @@ def _plant(session, word, zoo, number):
     )
     ids |= {"listing_id": listing_id, "import_id": job, "comparison_id": comparison, "audit_id": open_audit}
     ids |= {"ended_audit_id": audits[1], "schedule_id": schedule, "vetting_id": vetting, "webhook_id": webhook}
-    ids |= {"delivery_id": delivery, "key_id": key}
+    upload = add(Upload(name=word, sha256=f"{number}" * 64, bytes=1))
+    ids |= {"upload_id": upload, "delivery_id": delivery, "key_id": key}
     return Things(zoo, ids, dataset.name, policy["name"])
 
 

@@ -40,6 +40,7 @@ _MAGIC = {
     b"\x28\xb5\x2f\xfd": "compressed",
     b"\x04\x22\x4d\x18": "compressed",
     b"\x78\x01": "compressed",
+    b"\x78\x5e": "compressed",
     b"\x78\x9c": "compressed",
     b"\x78\xda": "compressed",
     b"7z\xbc\xaf\x27\x1c": "archive",

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_LAST_SECONDS = 5
+"""Between SIGXCPU, which names its reason, and SIGKILL, which cannot be ignored."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -36,7 +39,7 @@ def apply(limits: Limits, *, counted: bool) -> None:
     """
     no_core_dumps()
     _limit(resource.RLIMIT_DATA, None if limits.memory_bytes is None else _private_bytes() + limits.memory_bytes)
-    _limit(resource.RLIMIT_CPU, None if limits.cpu_s is None else math.ceil(limits.cpu_s))
+    _limit(resource.RLIMIT_CPU, None if limits.cpu_s is None else math.ceil(limits.cpu_s), more=_LAST_SECONDS)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
     _limit(resource.RLIMIT_NPROC, limits.processes if counted else None)
 
@@ -52,8 +55,8 @@ def _private_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-def _limit(kind: int, value: int | None) -> None:
+def _limit(kind: int, value: int | None, *, more: int = 0) -> None:
     if value is not None:
         _, most = resource.getrlimit(kind)
-        value = value if most == resource.RLIM_INFINITY else min(value, most)
-        resource.setrlimit(kind, (value, value))
+        soft, hard = (each if most == resource.RLIM_INFINITY else min(each, most) for each in (value, value + more))
+        resource.setrlimit(kind, (soft, hard))

@@ -1,0 +1,44 @@
+"""The matrix of zoos: how many findings of each pair of zoos there are by dimension and verdict, and the largest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import or_, select
+
+from app.db.matrix_tables import EVERYTHING, FindingCount
+from app.db.tables import Finding
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy.orm import Session
+
+
+def counts(
+    session: Session,
+    *,
+    architecture: str | None = None,
+    audit_id: uuid.UUID | None = None,
+    dimension: str | None = None,
+    zoo: str | None = None,
+) -> Sequence[FindingCount]:
+    """Return the counts of all findings, of an architecture's or of an audit's (not of both), by zoos and dimension."""
+    scope = EVERYTHING
+    if architecture is not None:
+        scope = f"architecture:{architecture}"
+    elif audit_id is not None:
+        scope = f"audit:{audit_id.hex}"
+    statement = select(FindingCount).where(FindingCount.scope == scope, FindingCount.findings > 0)
+    if dimension is not None:
+        statement = statement.where(FindingCount.dimension == dimension)
+    if zoo is not None:
+        statement = statement.where(or_(FindingCount.zoo_a == zoo, FindingCount.zoo_b == zoo))
+    order = (FindingCount.zoo_a, FindingCount.zoo_b, FindingCount.dimension, FindingCount.verdict)
+    return session.scalars(statement.order_by(*order)).all()
+
+
+def named(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Finding]:
+    """Return these findings by id."""
+    return {row.id: row for row in session.scalars(select(Finding).where(Finding.id.in_(ids)))}
