@@ -8,12 +8,9 @@ import os
 import shutil
 import time
 import uuid
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from app.domain.storage import file_path, partial_folder, upload_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _CHUNK = 1 << 20
 
@@ -28,6 +25,10 @@ class FileStore:
     def path(self, sha256: str) -> Path:
         """Return where the file of a digest lies, whether or not it is there."""
         return file_path(self._data_dir, sha256)
+
+    def holds(self, path: str) -> bool:
+        """Whether a path leads into the data folder."""
+        return Path(path).resolve().is_relative_to(self._data_dir.resolve())
 
     def upload(self, sha256: str) -> Path:
         """Return where the uploaded file of a digest lies."""

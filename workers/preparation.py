@@ -114,7 +114,16 @@ def _inspect(session: Session, claim: Claim, files: FileStore) -> Work:
 
 
 def located(subject: dict[str, Any], files: FileStore) -> dict[str, Any]:
-    """Return a subject with the place of its file, which only workers know, in the place of its folder."""
+    """Return a subject with the place of its file, which only workers know, in the place of its folder.
+
+    Raises AttemptFailedError for a bare file of the data folder, which may be another team's.
+    """
+    if subject["zoo"] == FILE and files.holds(subject["name"]):
+        raise AttemptFailedError(
+            FailureClass.USAGE,
+            "in-data-folder",
+            f"{subject['ref']} lies in the service's own data folder; copy the file elsewhere, or upload it.",
+        )
     return subject | {"folder": str(files.upload(subject["name"]))} if subject["zoo"] == UPLOAD else subject
 
 

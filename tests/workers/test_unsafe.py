@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from app.db import listings
 from app.db.paging import Selection
+from app.domain.storage import upload_path
 from app.domain.vetting import Decision
 from app.errors import InvalidError
 from app.services import comparisons as comparison_service
@@ -120,3 +121,16 @@ def test_what_nobody_uploaded_is_refused(database, quick, good):
     missing = f"upload:{'0' * 64}"
     with database.write() as session, pytest.raises(InvalidError, match="no upload 0000"):
         comparison_service.submit(session, quick, {"a": missing, "b": f"file:{good}", "dimensions": ["architecture"]})
+
+
+def test_another_teams_upload_is_no_bare_file(work, database, quick, good):
+    with database.of("red").write() as session:
+        theirs = uploads.add(session, quick, good)
+    path = upload_path(quick.data_dir, theirs["sha256"])
+    with database.of("blue").write() as session:
+        asked = {"a": f"file:{path}", "b": f"file:{good}", "dimensions": ["architecture"], "policy": "default"}
+        submitted = comparison_service.submit(session, quick, asked)
+    work()
+    with database.read() as session:
+        shown = comparison_service.show(session, submitted.id)
+    assert (shown["state"], shown["error"]["code"]) == ("failed", "in-data-folder")
