@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app import arguments, cli_drift, cli_schedules, cli_vetting
+from app import arguments, cli_drift, cli_keys, cli_schedules, cli_uploads, cli_vetting
 from app.cli_shared import (
     AccuracyDevice,
     AccuracyRuntime,
@@ -41,7 +41,9 @@ cli.add_typer(datasets, name="datasets")
 predictions = typer.Typer(help="Import and list predictions.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(predictions, name="predictions")
 cli.add_typer(cli_vetting.policies, name="policies")
+cli.add_typer(cli_keys.keys, name="keys")
 cli.add_typer(cli_schedules.schedules, name="schedules")
+cli.add_typer(cli_uploads.uploads, name="uploads")
 cli.command()(cli_vetting.vet)
 
 _PREDICTION = ("model", "dataset", "recorded", "items", "top1", "top5")
@@ -339,14 +341,21 @@ def serve(
     import uvicorn
 
     from app import logs, tracing
+    from app.api.guard import NO_KEYS, is_loopback
     from app.main import create_app
 
-    with opened() as service, service.worker_beside("--schedules"):
+    with opened() as service:
         settings = service.settings
+        address = host or settings.host
+        if not service.has_keys():
+            if not is_loopback(address):
+                fail(f"{address} can be reached from other machines. {NO_KEYS}")
+            typer.echo(f"No API keys: listening on {address} only, for everybody on this machine.", err=True)
         logs.configure()
         tracing.configure("zooaudit-api")
         chosen = settings.port if port is None else port
-        uvicorn.run(create_app(settings), host=host or settings.host, port=chosen, log_config=None)
+        with service.worker_beside("--schedules"):
+            uvicorn.run(create_app(settings), host=address, port=chosen, log_config=None)
 
 
 @cli.command()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ServiceError(Exception):
@@ -11,11 +14,33 @@ class ServiceError(Exception):
     status = 400
     slug = "bad-request"
 
-    def __init__(self, message: str, *, slug: str | None = None, **extra: Any) -> None:  # noqa: ANN401 - JSON members
+    def __init__(
+        self,
+        message: str,
+        *,
+        slug: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,  # noqa: ANN401 - JSON members
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.slug = slug or self.slug
+        self.headers = headers
         self.extra = extra
+
+
+class UnauthorizedError(ServiceError):
+    """Nobody knows who asks."""
+
+    status = 401
+    slug = "unauthorized"
+
+
+class TooManyRequestsError(ServiceError):
+    """An allowance is used up for now."""
+
+    status = 429
+    slug = "too-many-requests"
 
 
 class ForbiddenError(ServiceError):
@@ -51,3 +76,24 @@ class ConflictError(ServiceError):
 
     status = 409
     slug = "conflict"
+
+
+class TooLargeError(ServiceError):
+    """The body is larger than the settings allow."""
+
+    status = 413
+    slug = "too-large"
+
+
+class UnsupportedMediaError(ServiceError):
+    """The body is of a type that the route does not read."""
+
+    status = 415
+    slug = "unsupported-media-type"
+
+
+class StorageFullError(ServiceError):
+    """There is no room for what was sent."""
+
+    status = 507
+    slug = "storage-full"

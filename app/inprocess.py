@@ -31,18 +31,22 @@ from app.services import (
     drift,
     findings,
     indexes,
+    keys,
     latency_history,
     listings,
     policies,
     predictions,
     similar,
+    uploads,
     vettings,
     zoos,
 )
+from app.services.keyring import Keyring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
+    from pathlib import Path
     from types import TracebackType
 
     from sqlalchemy.orm import Session
@@ -117,6 +121,16 @@ class InProcess:
         """Store a data set."""
         with self.database.write() as session:
             return datasets.add(session, request)
+
+    def uploads(self) -> list[dict[str, Any]]:
+        """Return every upload, the newest first."""
+        with self.database.read() as session:
+            return every_item(lambda wanted: uploads.find(session, wanted))
+
+    def add_upload(self, path: Path) -> dict[str, Any]:
+        """Store a model file."""
+        with self.database.write() as session:
+            return uploads.add(session, self.settings, path)
 
     def claims(self, architecture: str) -> dict[str, Any]:
         """Return what zoos claim of an architecture key; catalogs that are out of date are read first."""
@@ -256,6 +270,25 @@ class InProcess:
         """Return what changed since another audit, by default the one before of the same schedule."""
         with self.database.read() as session:
             return drift.report(session, audit_id, against)
+
+    def create_key(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Make an API key; return it with the key itself, this once."""
+        with self.database.write() as session:
+            return keys.create(session, self.settings, request)
+
+    def keys(self) -> list[dict[str, Any]]:
+        """Return every API key, without the keys themselves."""
+        with self.database.read() as session:
+            return every_item(lambda wanted: keys.find(session, wanted))
+
+    def revoke_key(self, key_id: uuid.UUID) -> dict[str, Any]:
+        """Revoke an API key."""
+        with self.database.write() as session:
+            return keys.revoke(session, key_id)
+
+    def has_keys(self) -> bool:
+        """Whether an API key was ever made."""
+        return Keyring(self.database).any_exist()
 
     @contextmanager
     def worker_beside(self, *options: str) -> Iterator[subprocess.Popen[bytes] | None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs, tracing
 from app.api import (
@@ -17,20 +18,25 @@ from app.api import (
     findings,
     health,
     indexes,
+    keys,
     latency,
     matrix,
     policies,
     predictions,
     problems,
     schedules,
+    uploads,
     vettings,
     webhooks,
     zoos,
 )
 from app.api.access import Access
+from app.api.guard import NO_KEYS, Guard, allowed
 from app.api.metrics import Metrics
 from app.db.migrate import upgrade
 from app.db.session import Database
+from app.errors import ServiceError
+from app.services.keyring import Keyring
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +63,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if chosen.embedded:
             upgrade(database)
         app.state.database = database
+        app.state.keyring = Keyring(database)
+        if settings is None and not chosen.embedded:
+            _refuse_without_keys(app.state.keyring)
         with metrics.of(database, chosen):
             yield
         database.dispose()
@@ -67,9 +76,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Measures whether same-named pretrained models of different zoos are interchangeable.",
         openapi_url="/v1/openapi.json",
         lifespan=lifespan,
+        dependencies=[Depends(allowed)],
     )
     app.state.settings = chosen
     app.state.metrics = metrics
+    app.add_middleware(Guard)
     app.add_middleware(Access, metrics=metrics)
     problems.install(app)
     for resource in (
@@ -86,9 +97,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         matrix,
         latency,
         policies,
+        uploads,
         vettings,
         webhooks,
+        keys,
         health,
     ):
         app.include_router(resource.router)
     return app
+
+
+def _refuse_without_keys(keyring: Keyring) -> None:
+    """Raise ServiceError when a production service has no keys; when it cannot tell yet, each request is judged."""
+    try:
+        if keyring.any_exist():
+            return
+    except SQLAlchemyError:
+        return
+    raise ServiceError(NO_KEYS, slug="no-keys")

@@ -53,8 +53,9 @@ def _celery(broker_url: str) -> Celery:
 
     celery = Celery("zooaudit", broker=broker_url)
     timeouts = {"socket_timeout": _SOCKET_TIMEOUT_S, "socket_connect_timeout": _SOCKET_TIMEOUT_S}
+    # kombu would by itself try again for six seconds while nothing listens there, whatever Celery's settings say.
     celery.conf.update(
-        broker_transport_options=timeouts,
+        broker_transport_options=timeouts | {"max_retries": 0},
         broker_connection_timeout=_SOCKET_TIMEOUT_S,
         broker_connection_retry=False,
         broker_connection_max_retries=0,

@@ -95,6 +95,13 @@ class Settings(BaseSettings):
         description="What becomes of measurements on a machine that cannot confine them (docs/security.md): "
         "warn in the log and measure, or require confinement and refuse.",
     )
+    key_requests_per_minute: int = Field(
+        default=6000, ge=1, description="Requests a minute of an API key that is made without a limit of its own."
+    )
+    key_submissions_per_day: int = Field(
+        default=20_000, ge=1, description="Submissions a day, requests that queue work, of such a key."
+    )
+    upload_bytes: int = Field(default=2 * 2**30, ge=1, description="Size of the largest file that may be uploaded.")
     host: str = Field(default="127.0.0.1", description="Address that `zooaudit serve` listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port that `zooaudit serve` listens on.")
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from alembic import context
 
 from app.db import (  # noqa: F401 - their tables are part of the metadata
+    key_tables,
     matrix_tables,
     safety_tables,
     schedule_tables,
+    upload_tables,
     webhook_tables,
 )
 from app.db.clock import UtcTime

@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 WARM = frozenset({"inspect", "structure", "predict", "shard", "latency"})
 """Operations that run models; the others start faster without a framework."""
 
-_FILE_ZOOS = frozenset({"onnx", "file"})
+_FILE_ZOOS = frozenset({"onnx", "file", "upload"})
 """Zoos whose models are files, which no framework has to build."""
 
 _FOR_ENGINES = frozenset({"ZOOAUDIT_CACHE_DIR", "ZOOAUDIT_ONNX_HUB_URL"})

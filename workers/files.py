@@ -8,12 +8,9 @@ import os
 import shutil
 import time
 import uuid
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from app.domain.storage import file_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from app.domain.storage import file_path, partial_folder, upload_path
 
 _CHUNK = 1 << 20
 
@@ -29,13 +26,21 @@ class FileStore:
         """Return where the file of a digest lies, whether or not it is there."""
         return file_path(self._data_dir, sha256)
 
+    def holds(self, path: str) -> bool:
+        """Whether a path leads into the data folder."""
+        return Path(path).resolve().is_relative_to(self._data_dir.resolve())
+
+    def upload(self, sha256: str) -> Path:
+        """Return where the uploaded file of a digest lies."""
+        return upload_path(self._data_dir, sha256)
+
     def put(self, source: Path) -> str:
         """Store a copy of a file; return its SHA-256 (hex).
 
         The bytes are on the disk, under their final name, when this returns: a row that names them may be committed.
         Two processes may store the same bytes at once.
         """
-        folder = self.root / "partial"
+        folder = partial_folder(self._data_dir)
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / uuid.uuid4().hex
         digest = hashlib.sha256()
@@ -61,7 +66,7 @@ class FileStore:
     def remove(self, sha256: str, *, unless_since: float) -> None:
         """Delete a file unless it was stored again since a time (seconds since the epoch), by whomever."""
         target = self.path(sha256)
-        aside = self.root / "partial" / uuid.uuid4().hex
+        aside = partial_folder(self._data_dir) / uuid.uuid4().hex
         aside.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             if target.stat().st_mtime >= unless_since:
@@ -76,7 +81,7 @@ class FileStore:
     def sweep(self, *, older_than_s: float) -> None:
         """Remove files whose writer died before they were complete."""
         before = time.time() - older_than_s
-        for partial in (self.root / "partial").glob("*"):
+        for partial in partial_folder(self._data_dir).glob("*"):
             with contextlib.suppress(FileNotFoundError):
                 if partial.stat().st_mtime < before:
                     partial.unlink()

@@ -16,7 +16,7 @@ from app.domain.answer import effective
 from app.domain.contracts import InvalidContractError
 from app.domain.plan import SHARD_ITEMS, Scope, is_shard, predict_handle
 from app.domain.policies import Dimension
-from app.domain.references import FILE, UNTRAINED
+from app.domain.references import FILE, UNTRAINED, UPLOAD
 from app.domain.states import FailureClass, JobKind, State
 from workers import environment
 from workers.execution import execution
@@ -99,18 +99,37 @@ def _catalog(session: Session, claim: Claim, files: FileStore) -> Work:
 
 
 def _inspect(session: Session, claim: Claim, files: FileStore) -> Work:
-    del session, files
+    del session
     subject = claim.payload["listing"]
     protocol = {"op": "inspect", "protocol": PROTOCOL}
     own_content = subject["zoo"] != FILE and subject["folder"] is None
     return Work(
         subject["ref"],
-        {"subject": subject},
+        {"subject": located(subject, files)},
         protocol,
         measurement_key("inspect", subject["ref"], protocol),
         reusable=own_content,
-        fetch=subject if own_content and subject["weights"] not in UNTRAINED and not _is_light(subject) else None,
+        fetch=subject if own_content and _is_published(subject) else None,
     )
+
+
+def located(subject: dict[str, Any], files: FileStore) -> dict[str, Any]:
+    """Return a subject with the place of its file, which only workers know, in the place of its folder.
+
+    Raises AttemptFailedError for a bare file of the data folder, which may be another team's.
+    """
+    if subject["zoo"] == FILE and files.holds(subject["name"]):
+        raise AttemptFailedError(
+            FailureClass.USAGE,
+            "in-data-folder",
+            f"{subject['ref']} lies in the service's own data folder; copy the file elsewhere, or upload it.",
+        )
+    return subject | {"folder": str(files.upload(subject["name"]))} if subject["zoo"] == UPLOAD else subject
+
+
+def _is_published(subject: dict[str, Any]) -> bool:
+    """Whether the weights are somewhere else and have to be fetched."""
+    return subject["zoo"] != UPLOAD and subject["weights"] not in UNTRAINED and not _is_light(subject)
 
 
 def _is_light(subject: dict[str, Any]) -> bool:
@@ -213,7 +232,7 @@ def _run_over(session: Session, claim: Claim, files: FileStore, what: dict[str, 
     request = request | {"dataset": _without_team(claim.payload["dataset"])}
     return Work(
         subject["ref"],
-        request | {"subject": subject, "model": str(files.path(inspected.files["model"]))},
+        request | {"subject": located(subject, files), "model": str(files.path(inspected.files["model"]))},
         protocol,
         # The runnable file, not the artifact: a team's builder may change around the same weights.
         measurement_key(what["op"], inspected.files["model"], protocol),
@@ -238,7 +257,7 @@ def _latency(session: Session, claim: Claim, files: FileStore) -> Work:
             continue
         entries.append(
             {
-                "subject": subject,
+                "subject": located(subject, files),
                 "model": str(files.path(inspected.files["model"])),
                 "input_shape": inspected.values["input_shape"],
                 "contract": inspected.values["listing"].get("contract"),

@@ -1,12 +1,16 @@
 """What routes get: settings, and a transaction that ends before the reply is sent."""
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Annotated, cast
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Request, Response
 from sqlalchemy.orm import Session
 
+from app.api.guard import deed
 from app.db.session import Database
+from app.services import activity
+from app.services.keyring import NOBODY, Known
 from app.services.submission import Caller
 from app.settings import Settings
 
@@ -14,9 +18,14 @@ TEXT = r"^[^\x00]*$"
 """Text that both databases can hold."""
 
 
+def _asking(request: Request) -> Known:
+    # A path that asks for no key sees what is shared.
+    return getattr(request.state, "caller", NOBODY)
+
+
 def database(request: Request) -> Database:
-    """Return the application's database."""
-    return cast("Database", request.app.state.database)
+    """Return the application's database as the caller's team sees it."""
+    return cast("Database", request.app.state.database).of(_asking(request).team)
 
 
 def settings(request: Request) -> Settings:
@@ -32,12 +41,17 @@ def _reading(source: OfDatabase) -> Iterator[Session]:
         yield session
 
 
-def _writing(source: OfDatabase) -> Iterator[Session]:
+def _writing(source: OfDatabase, request: Request, response: Response) -> Iterator[Session]:
     with source.write() as session:
         yield session
+        # What was done is stored with what it did, or neither is.
+        status = response.status_code or request.scope["route"].status_code or HTTPStatus.OK
+        activity.add(session, deed(request.scope, status, response.headers.get("location")))
+    request.state.noted = True
 
 
 def _caller(
+    request: Request,
     key: Annotated[
         str | None,
         Header(
@@ -49,7 +63,8 @@ def _caller(
         ),
     ] = None,
 ) -> Caller:
-    return Caller(key=key)
+    key_id = _asking(request).id
+    return Caller(key=key) if key_id is None else Caller(f"key {key_id}", key)
 
 
 # scope="function": the default would commit after the reply was sent, and could then not tell of a failure.

@@ -9,11 +9,12 @@ import structlog
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app.api.access import HEADER
+from app.api.scopes import NEEDED
 from app.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -46,13 +47,18 @@ class Problem(BaseModel):
 
 _TEXTS = {
     401: "The request names no valid key.",
-    404: "The resource does not exist.",
+    403: "The key's scope does not allow this, or it is shared and only looked at by a team's key.",
+    404: "The resource does not exist, or is another team's.",
     405: "The resource does not have this method.",
     409: "The request does not fit the resource's present state.",
     410: "What is asked for was deleted when it had been kept as long as the settings say.",
+    413: "The body is larger than the settings allow.",
+    415: "The body is of a type that the route does not read.",
     422: "The request is malformed, names something unknown, or contradicts itself.",
+    429: "The key has used what it is allowed in a minute or a day.",
     500: "The service failed; its log says why.",
     503: "The service or its database is not ready.",
+    507: "There is no room for what was sent.",
 }
 
 
@@ -65,6 +71,15 @@ def _documented(status: int) -> dict[str, Any]:
         "instance": "/v1/comparisons",
     }
     return {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
+
+
+def _keyed(status: int) -> dict[str, Any]:
+    header = {429: "Retry-After"}.get(status, "WWW-Authenticate")
+    return {
+        "description": _TEXTS[status],
+        "content": {MEDIA_TYPE: _documented(status)},
+        "headers": {header: {"schema": {"type": "string"}}},
+    }
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -97,7 +112,7 @@ def _problem(
 
 async def _service(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for this class
-    return _problem(request, error.status, error.slug, error.message, **error.extra)
+    return _problem(request, error.status, error.slug, error.message, headers=error.headers, **error.extra)
 
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:
@@ -147,14 +162,26 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     return _problem(request, 500, "internal", _TEXTS[500], headers={HEADER: request.state.request_id})
 
 
+async def answer(request: Request, error: ServiceError | SQLAlchemyError) -> JSONResponse:
+    """Return the problem of an error that was met before the application was asked."""
+    for kind, handler in ((ServiceError, _service), (DBAPIError, _database)):
+        if isinstance(error, kind):
+            return await handler(request, error)
+    return await _unexpected(request, error)
+
+
 def _documented_only_as_problems(app: FastAPI) -> Callable[[], dict[str, Any]]:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         # FastAPI documents the model of an error as plain JSON too, which is never sent.
         document = generate()
-        for methods in document["paths"].values():
-            for operation in methods.values():
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                if needed := NEEDED.get(f"{method.upper()} {path}"):
+                    operation["security"] = [{"key": [needed]}]
+                    operation["responses"] |= {str(status): _keyed(status) for status in (401, 403, 429)}
                 for content in (reply.get("content", {}) for reply in operation["responses"].values()):
                     if MEDIA_TYPE in content:
                         content.pop("application/json", None)

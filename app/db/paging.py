@@ -72,6 +72,15 @@ class Order:
         terms = (self.column, self.id)
         return tuple(term.desc() if self.descending else term.asc() for term in terms)
 
+    def cursor(self, row: object) -> str:
+        """Return the cursor of the page after a row."""
+        value, row_id = getattr(row, self.column.key), getattr(row, self.id.key)
+        # repr() keeps every float, also one that JSON has no word for.
+        words: dict[type, Callable[[Any], str]] = {float: repr, int: repr, datetime: datetime.isoformat}
+        written = None if value is None else words.get(type(value), str)(value)
+        text = json.dumps([self.name, written, str(row_id)], separators=(",", ":"))
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
     def parts(self, cursor: str | None) -> Iterator[Sequence[ColumnElement[bool]]]:
         """Yield the conditions of the rows after a cursor: of those with a value, then of those without one.
 
@@ -122,7 +131,7 @@ class Listed(Generic[Row]):
                 break
         more = len(rows) > wanted.limit
         rows = rows[: wanted.limit]
-        return Page(rows, _encode(order, rows[-1]) if more else None)
+        return Page(rows, order.cursor(rows[-1]) if more else None)
 
     def order(self, sort: str | None) -> Order:
         """Read ``column`` or ``-column``; raises InvalidError for a column that the list is not sorted by."""
@@ -155,15 +164,6 @@ class Listed(Generic[Row]):
         of = self.filters[name]
         asked = getattr(self.entity, name) == value if of is None else of(value)
         return asked if isinstance(asked, tuple) else (asked,)
-
-
-def _encode(order: Order, row: object) -> str:
-    value, row_id = getattr(row, order.column.key), getattr(row, order.id.key)
-    # repr() keeps every float, also one that JSON has no word for.
-    words: dict[type, Callable[[Any], str]] = {float: repr, int: repr, datetime: datetime.isoformat}
-    written = None if value is None else words.get(type(value), str)(value)
-    text = json.dumps([order.name, written, str(row_id)], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def _decode(cursor: str, order: Order) -> tuple[Value, uuid.UUID]:

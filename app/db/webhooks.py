@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import CursorResult, exists, func, select, update
 
 from app.db.clock import present
 from app.db.paging import Listed
@@ -115,16 +115,17 @@ def waiting(session: Session, *, apart_from: Collection[uuid.UUID]) -> list[uuid
 
 
 def claim(session: Session, webhook_id: uuid.UUID, *, lease_s: float) -> Claim | None:
-    """Claim the delivery to a webhook that has been due the longest; None when nothing is due.
+    """Claim the delivery to a webhook that has been due the longest; None when nothing is, or it is disabled.
 
     The attempt is logged as begun. A sender that is not heard of again has it until the lease ends.
     """
     due = select(WebhookDelivery.id).where(WebhookDelivery.webhook_id == webhook_id, _due(session))
+    enabled = exists().where(Webhook.id == webhook_id, Webhook.enabled)
     order = (WebhookDelivery.next_attempt_at, WebhookDelivery.id)
     wanted = due.order_by(*order).limit(1).with_for_update(skip_locked=True).scalar_subquery()
     statement = (
         update(WebhookDelivery)
-        .where(WebhookDelivery.id == wanted, _due(session))
+        .where(WebhookDelivery.id == wanted, _due(session), enabled)
         .values(attempts=WebhookDelivery.attempts + 1, next_attempt_at=present(session, lease_s))
         .returning(
             WebhookDelivery.id,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.domain import points
 from app.domain.policies import Dimension, Policy
-from app.domain.references import FILE, NO_WEIGHTS, RECORDED, UNTRAINED
+from app.domain.references import FILE, NO_WEIGHTS, RECORDED, UNTRAINED, UPLOAD
 from app.domain.states import JobKind
 from app.domain.teams import SHARED
 
@@ -49,7 +49,7 @@ class Subject:
     @property
     def team(self) -> str | None:
         """Whose jobs on it are: any team's for what a zoo publishes; None, the asking team's, for files and folders."""
-        published = self.folder is None and self.zoo not in {FILE, RECORDED}
+        published = self.folder is None and self.zoo not in {FILE, RECORDED, UPLOAD}
         return SHARED if published else None
 
     @property

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 FILE = "file"
 
+UPLOAD = "upload"
+"""Zoo of uploaded files; each is named by the SHA-256 of its bytes."""
+
 RECORDED = "recorded"
 """Zoo of models that no zoo here has: only their imported predictions are known."""
 
@@ -42,7 +45,7 @@ def parse(text: str) -> Reference:
     """Read ``zoo:name[@weights]`` or ``file:PATH``; raises MalformedReferenceError."""
     advice = (
         "Write zoo:name or zoo:name@weights, e.g. torchvision:resnet50@IMAGENET1K_V2, timm:resnet50@none, "
-        "or file:PATH for an ONNX file."
+        "file:PATH for an ONNX file, or upload:SHA256 for an uploaded one."
     )
     zoo, colon, rest = text.strip().partition(":")
     if not colon or not _ZOO.fullmatch(zoo):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.domain.references import FILE, RECORDED
+from app.domain.references import FILE, RECORDED, UPLOAD
 from app.domain.teams import SHARED
 
 
@@ -36,7 +36,8 @@ SHIPPED: dict[str, Zoo] = {
 }
 
 BARE_FILE = Zoo(FILE, "a bare ONNX file", mutable=True)
+UPLOADED = Zoo(UPLOAD, "uploaded files")
 IMPORTED = Zoo(RECORDED, "imported predictions of models that no zoo here has")
 
-NAMED_BY_REFERENCES = {zoo.name: zoo for zoo in (BARE_FILE, IMPORTED)}
+NAMED_BY_REFERENCES = {zoo.name: zoo for zoo in (BARE_FILE, UPLOADED, IMPORTED)}
 """Zoos without a catalog: what a reference names there is all there is."""

@@ -11,7 +11,7 @@ from app.domain.ids import new_id
 from app.domain.numbers import finite
 from app.domain.plan import DEFAULT_WEIGHTS, JobSpec
 from app.domain.policies import Dimension
-from app.domain.references import FILE, NO_WEIGHTS, RECORDED
+from app.domain.references import FILE, NO_WEIGHTS, RECORDED, UPLOAD
 from app.domain.states import FINAL, JobKind, State
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.services import catalogs, scopes, zoos
@@ -71,7 +71,7 @@ def check(session: Session, settings: Settings, request: dict[str, Any]) -> Want
     """Return what ``submit`` would make of a request, without storing anything. Raises InvalidError."""
     known = zoos.known(session, settings)
     names = list(dict.fromkeys(request["zoos"]))
-    if FILE in names:
+    if {FILE, UPLOAD}.intersection(names):
         raise InvalidError("A bare file is no zoo; put the files into a folder with a zoo.toml.", slug="unknown-zoo")
     chosen = [zoos.named(known, name) for name in names]
     if RECORDED in names:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from app.db import fingerprints, jobs, listings, progress
 from app.db.tables import Job
 from app.domain.plan import JobSpec
-from app.domain.references import FILE
+from app.domain.references import FILE, UPLOAD
 from app.domain.states import FINAL, JobKind, State
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.services import catalogs, zoos
@@ -48,7 +48,7 @@ def submit(session: Session, settings: Settings, zoo: str, *, retry: bool) -> di
 
 
 def _zoo(session: Session, settings: Settings, name: str) -> Zoo:
-    if name == FILE:
+    if name in {FILE, UPLOAD}:
         raise InvalidError("A bare file is no zoo; put the files into a folder with a zoo.toml.", slug="unknown-zoo")
     return zoos.named(zoos.known(session, settings), name)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.db import listings
+from app.db import listings, uploads
 from app.domain.plan import Subject
-from app.domain.references import FILE, RECORDED, UNTRAINED, MalformedReferenceError, Reference, parse
+from app.domain.references import FILE, RECORDED, UNTRAINED, UPLOAD, MalformedReferenceError, Reference, parse
 from app.errors import InvalidError
 from app.services import zoos
 
@@ -49,6 +49,12 @@ def read(session: Session, known: dict[str, Zoo], text: str) -> Named:
         # A worker runs in another folder.
         path = Path(reference.name).expanduser().absolute()
         return Named(Subject.of(replace(reference, name=str(path)), None), None, ())
+    if reference.zoo == UPLOAD:
+        if uploads.by_digest(session, reference.name) is None:
+            raise InvalidError(
+                f"There is no upload {reference.name}; `POST /v1/uploads` makes one.", slug="unknown-upload"
+            )
+        return Named(Subject.of(replace(reference, weights=None), None), None, ())
     if reference.zoo == RECORDED:
         return Named(Subject.of(replace(reference, weights=None), None), None, ())
     found = _listings(session, reference)

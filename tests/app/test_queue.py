@@ -24,6 +24,7 @@ def test_without_a_broker_nothing_is_rung(tmp_path):
 
 
 def test_a_broker_that_is_gone_is_not_an_error(tmp_path):
-    start = time.monotonic()
     assert ring(Settings(data_dir=tmp_path, broker_url="redis://127.0.0.1:1/0"), {"cpu": [uuid.uuid4()]}) == 0
-    assert time.monotonic() - start < 10
+    start = time.monotonic()  # Celery is imported by now
+    assert ring(Settings(data_dir=tmp_path, broker_url="redis://127.0.0.1:1/0"), {"cpu": [uuid.uuid4()]}) == 0
+    assert time.monotonic() - start < 1

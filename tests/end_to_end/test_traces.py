@@ -148,7 +148,7 @@ def test_one_trace_from_the_request_to_the_engine(collector, tmp_path, postgres_
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
-    serve = ("uvicorn", "--factory", "app.main:create_app", "--port", str(port))
+    serve = ("app.cli", "serve", "--port", str(port))
     api_log, worker_log = tmp_path / "api.log", tmp_path / "worker.log"
     with (
         process(environment, api_log, *serve),

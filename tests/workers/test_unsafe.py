@@ -9,10 +9,12 @@ from onnx import TensorProto, helper
 
 from app.db import listings
 from app.db.paging import Selection
+from app.domain.storage import upload_path
 from app.domain.vetting import Decision
+from app.errors import InvalidError
 from app.services import comparisons as comparison_service
 from app.services import listings as listing_service
-from app.services import vettings
+from app.services import uploads, vettings
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -100,3 +102,35 @@ def test_a_listing_is_unsafe_until_it_is_loaded(work, database, quick, good, bad
     assert found["evidence"]["format"] == "pickle"
     bad.write_bytes(good.read_bytes())
     assert looked_at() is None
+
+
+def test_an_upload_is_looked_at_like_any_listing(work, database, quick, good, bad):
+    with database.write() as session:
+        safe, unsafe = (uploads.add(session, quick, path)["ref"] for path in (good, bad))
+        asked = [{"a": each, "b": f"file:{good}", "dimensions": ["architecture"]} for each in (safe, unsafe)]
+        ids = [comparison_service.submit(session, quick, each | {"policy": "default"}).id for each in asked]
+    work()
+    with database.read() as session:
+        same, refused = (comparison_service.show(session, each) for each in ids)
+    assert (same["verdict"], same["architecture"]["verdict"]) == ("interchangeable", "identical")
+    assert (same["a"]["listing"], same["a"]["artifact"]["format"]) == (safe, "onnx")
+    assert f"{unsafe} could not be audited safely" in refused["reason"]
+
+
+def test_what_nobody_uploaded_is_refused(database, quick, good):
+    missing = f"upload:{'0' * 64}"
+    with database.write() as session, pytest.raises(InvalidError, match="no upload 0000"):
+        comparison_service.submit(session, quick, {"a": missing, "b": f"file:{good}", "dimensions": ["architecture"]})
+
+
+def test_another_teams_upload_is_no_bare_file(work, database, quick, good):
+    with database.of("red").write() as session:
+        theirs = uploads.add(session, quick, good)
+    path = upload_path(quick.data_dir, theirs["sha256"])
+    with database.of("blue").write() as session:
+        asked = {"a": f"file:{path}", "b": f"file:{good}", "dimensions": ["architecture"], "policy": "default"}
+        submitted = comparison_service.submit(session, quick, asked)
+    work()
+    with database.read() as session:
+        shown = comparison_service.show(session, submitted.id)
+    assert (shown["state"], shown["error"]["code"]) == ("failed", "in-data-folder")

@@ -92,12 +92,12 @@ def test_the_matrix_counts_what_the_list_has_also_when_findings_go(client, datab
 
 
 def test_what_a_team_keeps_to_itself_counts_for_it_alone(database):
-    with database.write("red") as session:
+    with database.of("red").write() as session:
         fill(session)
     with database.write() as session:
         fill(session, 5, seed=8)
     for team in ("red", "blue"):
-        with database.read(team) as session:
+        with database.of(team).read() as session:
             cells = matrix.show(session)["cells"]
             rows = session.scalars(select(Finding)).all()
         assert len(rows) == {"red": 65, "blue": 5}[team]

@@ -81,6 +81,7 @@ def test_the_secret_is_shown_once(client):
         ({"secret": "mine"}, "malformed-request", "body.secret"),
     ],
 )
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_what_could_never_be_told_is_refused_in_a_sentence(client, changed, slug, says):
     assert says in problem(add(client, 422, **changed), 422, slug)
     if "secret" not in changed:
@@ -117,6 +118,8 @@ def test_a_test_delivery_and_its_log(client, database):
     assert (again.status_code, again.json()["state"]) == (202, "pending")
     assert again.json()["message_id"] == delivery["message_id"]
     client.patch(where, json={"enabled": False})
+    with database.write() as session:
+        assert telling.claim(session, uuid.UUID(where.rpartition("/")[2]), lease_s=60) is None
     for action in ("test", f"deliveries/{delivery['id']}/redelivery"):
         assert "enable it first" in problem(client.post(f"{where}/{action}"), 409, "webhook-disabled")
     other = add(client).headers["Location"]

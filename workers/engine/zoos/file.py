@@ -59,3 +59,18 @@ class FileZoo:
     def structure(self, listing: Listing) -> Structure:
         """Return the file: its graph is in it."""
         return structure_of_file(self, listing)
+
+
+class UploadZoo(FileZoo):
+    """An uploaded file, known by the SHA-256 of its bytes; ``path`` is where it lies."""
+
+    name = "upload"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def fetch(self, listing: Listing) -> list[Path]:
+        """Return the file; raises SubjectError when it is gone."""
+        if not self._path.exists():
+            raise SubjectError("no-such-file", f"The file of {listing.ref} is gone; upload it again.")
+        return [self._path]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from workers.engine.zoos.base import Zoo
 
+_UPLOAD = "upload"
+"""Zoo of an uploaded file, whose place is given for its folder."""
+
 _ADAPTERS: dict[str, str] = {}
 """Zoo name to ``module:class``."""
 
@@ -30,12 +33,18 @@ def zoo_names() -> list[str]:
 
 
 def open_zoo(name: str, folder: Path | None = None) -> Zoo:
-    """Return the zoo of a name; ``folder`` is given for a team's own zoo and holds its ``zoo.toml``.
+    """Return the zoo of a name.
+
+    ``folder`` is given for a team's own zoo and holds its ``zoo.toml``; for an upload it is the file itself.
 
     Raises UsageError for an unknown name, for a local zoo that takes a registered zoo's name, and when the package
     that a zoo needs is not installed.
     """
     if folder is not None:
+        if name == _UPLOAD:
+            from workers.engine.zoos.file import UploadZoo
+
+            return UploadZoo(folder)
         if name in _ADAPTERS:
             raise UsageError(
                 "zoo-name-taken", f"A local zoo cannot be called {name!r}: that is a zoo of its own; rename it."
