@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from alembic import command
 from alembic.config import Config
@@ -106,7 +106,12 @@ def locked(database: Database) -> Iterator[Connection]:
     """
     if database.engine.dialect.name == "sqlite":
         with _file_lock(database.engine.url.database), database.engine.connect() as connection:
-            yield connection
+            _enforce_references(connection, "OFF")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+                _enforce_references(connection, "ON")
         return
     with database.engine.connect() as connection:
         # Set for the session: SET LOCAL would end with the first migration's own transaction.
@@ -122,6 +127,26 @@ def locked(database: Database) -> Iterator[Connection]:
             connection.execute(text("RESET lock_timeout"))
             connection.execute(text("RESET statement_timeout"))
             connection.commit()
+
+
+def _enforce_references(connection: Connection, to: Literal["ON", "OFF"]) -> None:
+    # SQLite changes a table by building it anew and dropping the old one, which would refuse where rows refer to it,
+    # or delete them. It ignores the setting inside a transaction, and SQLAlchemy would begin one.
+    cursor = connection.connection.cursor()
+    cursor.execute(f"PRAGMA foreign_keys = {to}")
+    cursor.close()
+
+
+def check_references(connection: Connection) -> None:
+    """Raise where a row of an SQLite database refers to one that is not there; other databases see to it themselves."""
+    if connection.dialect.name != "sqlite":
+        return
+    found = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if found is not None:
+        raise RuntimeError(
+            f"row {found[1]} of table {found[0]} refers to a row of {found[2]} that is not there: the migration would "
+            "leave it so and is undone. Delete the row, or restore a backup, and migrate again."
+        )
 
 
 @contextmanager
