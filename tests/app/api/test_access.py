@@ -3,15 +3,18 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
+from app.api.scopes import NEEDED
+from app.domain.keys import Scope
 from app.main import create_app
 
 PAIR = {"a": "torchvision:resnet50@none", "b": "timm:resnet50@none"}
 
 
 @pytest.fixture
-def client(settings, lines):
+def client(settings, lines, monkeypatch):
     assert lines() == []
     application = create_app(settings)
+    monkeypatch.setitem(NEEDED, "GET /breaks", Scope.READ)
 
     @application.get("/breaks")
     def breaks():

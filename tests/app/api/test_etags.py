@@ -82,7 +82,7 @@ def test_the_answer_is_the_one_that_is_documented(client, compared):
     """A reply made by hand has the fields of the model, and those that a submission's reply has."""
     document = client.get("/v1/openapi.json").json()
     operation = document["paths"]["/v1/comparisons/{comparison_id}"]["get"]
-    assert set(operation["responses"]) == {"200", "304", "404", "422", "500", "503"}
+    assert set(operation["responses"]) == {"200", "304", "401", "403", "404", "422", "429", "500", "503"}
     assert "ETag" in operation["responses"]["200"]["headers"]
     fields = document["components"]["schemas"]["Comparison"]["properties"]
     assert set(client.get(compared).json()) == set(fields)
