@@ -86,6 +86,10 @@ benchmark-architecture: $(INSTALLED) ## Measure every figure of docs/architectur
 benchmark-latency: $(INSTALLED) ## Measure every figure of docs/latency.md (two hours)
 	$(BIN)/python benchmarks/latency.py
 
+.PHONY: benchmark-load
+benchmark-load: $(INSTALLED) ## Measure what the API bears with a million findings in Postgres (a quarter of an hour)
+	$(BIN)/python benchmarks/load.py
+
 .PHONY: clean
 clean: ## Remove the environment, the measured results and the trained digits
 	rm -rf .venv .zooaudit examples/digits/*/weights

@@ -1,12 +1,14 @@
 """``/v1/comparisons``."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import OfCaller, OfSettings, Reading, Writing
+from app.api import exports
+from app.api.dependencies import OfCaller, OfDatabase, OfSettings, Reading, Writing
 from app.api.etags import NOT_MODIFIED, IfNoneMatch, reply
 from app.api.lists import ListQuery, Ref, Since, Text, Until, Zoo
 from app.api.models import (
@@ -26,6 +28,7 @@ from app.domain.states import State
 from app.domain.verdicts import Verdict
 from app.queue import ring
 from app.services import comparisons, items, vettings
+from app.services.exports import COMPARISONS, of_comparisons
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 
@@ -178,13 +181,20 @@ class ComparisonFilters(ListQuery):
     audit_id: UUID | None = None
     since: Since = None
     until: Until = None
+    format: exports.Format = None
     sort: Literal["-created_at", "created_at", "-finished_at", "finished_at"] = "-created_at"
 
 
-@router.get("", response_model=PageOf[ComparisonSummary], responses=responses(422))
-def find(session: Reading, query: Annotated[ComparisonFilters, Query()]) -> dict[str, Any]:
+@router.get("", response_model=PageOf[ComparisonSummary], responses=exports.DOCUMENTED | responses(406, 422))
+def find(
+    session: Reading, database: OfDatabase, query: Annotated[ComparisonFilters, Query()], accept: exports.Accept = None
+) -> Any:  # noqa: ANN401 - a page, or a stream of rows
     """List comparisons, the newest first."""
-    return comparisons.find(session, query.selection())
+    wanted = query.selection()
+    if (kind := exports.chosen(query.format, accept)) != "json":
+        rows = partial(of_comparisons, wanted=wanted)
+        return exports.stream(database, kind, COMPARISONS, rows, name="comparisons")
+    return comparisons.find(session, wanted)
 
 
 @router.get("/{comparison_id}", response_model=Comparison, responses=NOT_MODIFIED | responses(404, 422))

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import TEXT, Reading, Writing
+from app.api.dependencies import TEXT, OfCaller, Reading, Writing
 from app.api.lists import ListQuery, Text
 from app.api.models import PageOf, RequestModel, Words
 from app.api.problems import responses
@@ -80,9 +80,9 @@ class Dataset(BaseModel):
 
 
 @router.post("", status_code=201, response_model=Dataset, responses=responses(409, 422))
-def add(body: DatasetRequest, session: Writing, response: Response) -> dict[str, Any]:
+def add(body: DatasetRequest, session: Writing, caller: OfCaller, response: Response) -> dict[str, Any]:
     """Add a data set; a worker reads its items at the first use."""
-    added = datasets.add(session, body.model_dump())
+    added = datasets.add(session, body.model_dump(), caller)
     response.headers["Location"] = f"/v1/datasets/{added['name']}"
     return added
 

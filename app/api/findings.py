@@ -1,18 +1,21 @@
 """``/v1/findings``."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from app.api.dependencies import Reading
+from app.api import exports
+from app.api.dependencies import OfDatabase, Reading
 from app.api.lists import ListQuery, Ref, Since, Text, Until, Zoo
 from app.api.models import Finding, PageOf
 from app.api.problems import responses
 from app.domain.policies import Dimension
 from app.domain.verdicts import Place, Severity
 from app.services import findings
+from app.services.exports import FINDINGS, of_findings
 
 router = APIRouter(prefix="/v1/findings", tags=["findings"])
 
@@ -35,10 +38,17 @@ class FindingFilters(ListQuery):
     comparison_id: UUID | None = None
     since: Since = None
     until: Until = None
+    format: exports.Format = None
     sort: Literal["-magnitude", "magnitude", "-effect", "effect", "-created_at", "created_at"] = "-magnitude"
 
 
-@router.get("", response_model=PageOf[Finding], responses=responses(422))
-def find(session: Reading, query: Annotated[FindingFilters, Query()]) -> dict[str, Any]:
+@router.get("", response_model=PageOf[Finding], responses=exports.DOCUMENTED | responses(406, 422))
+def find(
+    session: Reading, database: OfDatabase, query: Annotated[FindingFilters, Query()], accept: exports.Accept = None
+) -> Any:  # noqa: ANN401 - a page, or a stream of rows
     """List findings, the largest first; those without the number to sort by come last."""
-    return findings.find(session, query.selection())
+    wanted = query.selection()
+    if (kind := exports.chosen(query.format, accept)) != "json":
+        rows = partial(of_findings, wanted=wanted)
+        return exports.stream(database, kind, FINDINGS, rows, name="findings")
+    return findings.find(session, wanted)

@@ -43,5 +43,5 @@ class ListQuery(BaseModel):
 
     def selection(self) -> Selection:
         """Return the query as the services take it."""
-        filters = self.model_dump(exclude={"sort", "cursor", "limit"}, exclude_none=True)
+        filters = self.model_dump(exclude={"sort", "cursor", "limit", "format"}, exclude_none=True)
         return Selection(filters, getattr(self, "sort", None), self.cursor, self.limit)

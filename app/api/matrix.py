@@ -1,19 +1,22 @@
 """``/v1/matrix`` and ``/v1/trends``: what a dashboard shows of many findings at once."""
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import Reading
+from app.api import exports
+from app.api.dependencies import OfDatabase, Reading
 from app.api.lists import Since, Text, Until
 from app.api.models import Number
 from app.api.problems import responses
 from app.domain.policies import Dimension
 from app.domain.verdicts import Place
 from app.services import matrix, trends
+from app.services.exports import MATRIX, of_matrix
 
 router = APIRouter(prefix="/v1", tags=["findings"])
 
@@ -69,12 +72,18 @@ class MatrixFilters(BaseModel):
     audit_id: UUID | None = None
     dimension: Dimension | None = None
     zoo: Text | None = Field(default=None, description="Only cells of this zoo.", examples=["timm"])
+    format: exports.Format = None
 
 
-@router.get("/matrix", response_model=Matrix, responses=responses(422))
-def show_matrix(session: Reading, query: Annotated[MatrixFilters, Query()]) -> dict[str, Any]:
+@router.get("/matrix", response_model=Matrix, responses=exports.DOCUMENTED | responses(406, 422))
+def show_matrix(
+    session: Reading, database: OfDatabase, query: Annotated[MatrixFilters, Query()], accept: exports.Accept = None
+) -> Any:  # noqa: ANN401 - the matrix, or a stream of its cells
     """Count findings by pair of zoos, dimension and verdict, with the worst of each."""
-    return matrix.show(session, **query.model_dump())
+    filters = query.model_dump(exclude={"format"})
+    if (kind := exports.chosen(query.format, accept)) != "json":
+        return exports.stream(database, kind, MATRIX, partial(of_matrix, **filters), name="matrix")
+    return matrix.show(session, **filters)
 
 
 class Point(BaseModel):

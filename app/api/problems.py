@@ -50,6 +50,7 @@ _TEXTS = {
     403: "The key's scope does not allow this, or it is shared and only looked at by a team's key.",
     404: "The resource does not exist, or is another team's.",
     405: "The resource does not have this method.",
+    406: "The service cannot answer in the format that is asked for.",
     409: "The request does not fit the resource's present state.",
     410: "What is asked for was deleted when it had been kept as long as the settings say.",
     413: "The body is larger than the settings allow.",

@@ -22,6 +22,7 @@ from app.domain.states import FINAL, JobKind, State
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
@@ -76,7 +77,9 @@ def _finish(session: Session, comparison_id: uuid.UUID, values: dict[str, Any]) 
 def started() -> ColumnElement[bool]:
     """Whether one of the jobs that a comparison waits for, or the one that ends it, has been started."""
     last, needed = aliased(Job), aliased(Job)
-    ends = and_(last.comparison_id == Comparison.id, last.kind == JobKind.COMPARE)
+    # As long as the comparison waits the job that ends it is active; those are few among all that there ever were.
+    active = last.state.in_((State.QUEUED, State.RUNNING))
+    ends = and_(last.comparison_id == Comparison.id, last.kind == JobKind.COMPARE, active)
     waits = exists().where(ends, JobNeed.job_id == last.id, needed.id == JobNeed.needs_id, needed.attempt > 0)
     return or_(waits, exists().where(ends, last.attempt > 0))
 
@@ -93,15 +96,30 @@ def _in_state(state: State) -> tuple[ColumnElement[bool], ...]:
     return shown_states.conditions(Comparison.state, state, started=started(), broken=broken())
 
 
-def shown(session: Session, comparison: Comparison) -> tuple[State, dict[str, Any] | None]:
-    """Return the state that a reader sees, and the error with it."""
-    if comparison.state != State.QUEUED:
-        return State(comparison.state), comparison.error
-    job = compare_job(session, comparison.id)
-    if job is not None and job.state in ENDED_BADLY:
-        return State.FAILED, job.error
-    under_way = session.scalar(select(Comparison.id).where(Comparison.id == comparison.id, started()))
-    return (State.QUEUED if under_way is None else State.RUNNING), None
+Shown = tuple[State, dict[str, Any] | None]
+"""The state that a reader sees of a comparison, and the error with it."""
+
+
+def shown(session: Session, comparison: Comparison) -> Shown:
+    """Return what a reader sees of a comparison."""
+    return shown_each(session, [comparison])[comparison.id]
+
+
+def shown_each(session: Session, comparisons: Sequence[Comparison]) -> dict[uuid.UUID, Shown]:
+    """Return what a reader sees of each comparison, by id."""
+    found: dict[uuid.UUID, Shown] = {each.id: (State(each.state), each.error) for each in comparisons}
+    waiting = [each.id for each in comparisons if each.state == State.QUEUED]
+    if not waiting:
+        return found
+    ends = select(Job.comparison_id, Job.error).where(Job.kind == JobKind.COMPARE, Job.state.in_(ENDED_BADLY))
+    bad = {row.comparison_id: row.error for row in session.execute(ends.where(Job.comparison_id.in_(waiting)))}
+    begun = set(session.scalars(select(Comparison.id).where(Comparison.id.in_(waiting), started())))
+    for each in waiting:
+        if each in bad:
+            found[each] = (State.FAILED, bad[each])
+        elif each in begun:
+            found[each] = (State.RUNNING, None)
+    return found
 
 
 def _of_zoo(zoo: str) -> tuple[ColumnElement[bool], ...]:
@@ -131,4 +149,8 @@ LISTED = Listed(
         "since": lambda time: Comparison.created_at >= time,
         "until": lambda time: Comparison.created_at < time,
     },
+    # All but the answer, which is long.
+    columns=(
+        "id audit_id state verdict architecture a_ref b_ref scope error created_at finished_at".split()  # noqa: SIM905
+    ),
 )

@@ -325,6 +325,7 @@ class Comparison(Owned, Base):
                 ("created_at",),
                 ("finished_at",),
                 ("audit_id", "created_at"),
+                ("audit_id", "finished_at"),
                 ("state", "created_at"),
                 ("verdict", "created_at"),
                 ("architecture", "created_at"),

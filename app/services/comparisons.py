@@ -139,7 +139,10 @@ def diagram(session: Session, settings: Settings, comparison_id: uuid.UUID) -> s
 
 def summary(session: Session, comparison: Comparison) -> dict[str, Any]:
     """Return what a list shows of a comparison."""
-    state, error = comparisons.shown(session, comparison)
+    return _to_json(comparison, *comparisons.shown(session, comparison))
+
+
+def _to_json(comparison: Comparison, state: State, error: dict[str, Any] | None) -> dict[str, Any]:
     scope = comparison.scope
     value: dict[str, Any] = finite(
         {
@@ -163,7 +166,9 @@ def summary(session: Session, comparison: Comparison) -> dict[str, Any]:
 
 def find(session: Session, wanted: Selection) -> dict[str, Any]:
     """Return a page of the comparisons that are wanted as JSON."""
-    return comparisons.LISTED.page(session, wanted).map(lambda each: summary(session, each))
+    page = comparisons.LISTED.page(session, wanted)
+    states = comparisons.shown_each(session, page.items)
+    return page.map(lambda each: _to_json(each, *states[each.id]))
 
 
 def cancel(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from app.db.tables import Dataset
 from app.domain.datasets import FORMATS, Format
 from app.domain.ids import new_id
 from app.errors import InvalidError, NotFoundError
+from app.services.submission import Caller, earlier
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -34,12 +35,15 @@ def show(session: Session, name: str) -> dict[str, Any]:
     return to_json(dataset)
 
 
-def add(session: Session, request: dict[str, Any]) -> dict[str, Any]:
+def add(session: Session, request: dict[str, Any], caller: Caller | None = None) -> dict[str, Any]:
     """Store a data set ``{name, format, path, label_space?, options?}`` and return it as JSON.
 
     Its items are read at its first use, by a worker: the path is one that the workers see. Raises InvalidError for a
     name, format, path or option that cannot be right, ConflictError for a name that is taken.
     """
+    dataset_id = new_id()
+    if before := earlier(session, caller or Caller(), kind="dataset", request=request, resource_id=dataset_id):
+        return to_json(datasets.get(session, before))
     name, kind, path = request["name"], request["format"], Path(request["path"])
     check_name(name)
     if kind not in FORMATS:
@@ -48,7 +52,7 @@ def add(session: Session, request: dict[str, Any]) -> dict[str, Any]:
     options = {option: value for option, value in (request.get("options") or {}).items() if value is not None}
     _check_options(FORMATS[kind], options)
     space = request.get("label_space") or FORMATS[kind].label_space
-    dataset = Dataset(id=new_id(), name=name, format=kind, path=str(path), label_space=space, options=options)
+    dataset = Dataset(id=dataset_id, name=name, format=kind, path=str(path), label_space=space, options=options)
     datasets.add(session, dataset)
     return to_json(dataset)
 

@@ -32,6 +32,7 @@ _COMPARISONS = (
     ("created_at",),
     ("finished_at",),
     ("audit_id", "created_at"),
+    ("audit_id", "finished_at"),
     ("state", "created_at"),
     ("verdict", "created_at"),
     ("architecture", "created_at"),

