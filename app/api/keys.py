@@ -93,7 +93,7 @@ class ActivityQuery(ListQuery):
 
     key_id: UUID | None = None
     team: Text | None = None
-    status: Annotated[int | None, Field(ge=100, le=599)] = None
+    status: Annotated[int | None, Field(ge=1, le=999)] = None
     request_id: Text | None = None
     since: Since = None
     until: Until = None

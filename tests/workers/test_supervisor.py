@@ -8,12 +8,14 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.db import datasets, jobs
+from app.db.session import Database
 from app.db.tables import Artifact, Comparison, Finding, Job, LatencyRun, Measurement
 from app.domain import plan
 from app.domain.ids import new_id
 from app.domain.plan import JobSpec
 from app.domain.policies import POLICIES, Dimension
 from app.domain.states import JobKind
+from workers.ringing import ring_released
 
 DEADLINE_S = 30.0
 
@@ -364,3 +366,10 @@ def test_a_changed_data_set_is_refused(supervisor, add, subject, job, database):
         run(supervisor, job_id)
     assert job(ids[1]).error["code"] == "dataset-changed"
     assert count(database, Measurement) == 1
+
+
+@one_database
+def test_a_database_that_is_gone_when_waiting_jobs_are_rung_for_ends_no_worker(supervisor, inspect_job, quick):
+    claim = supervisor.claim(inspect_job("tiny"))
+    gone = Database("postgresql://127.0.0.1:1/gone")
+    ring_released(gone, quick.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"}), claim)
