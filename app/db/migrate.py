@@ -9,6 +9,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from app.db.session import Database
 
+_log = structlog.get_logger(__name__)
+
 _LOCK = 0x5A00A0D1
 """Number of the advisory lock; any, as long as it stays the same."""
 
@@ -41,9 +44,13 @@ BUILT_IN = {"name": "digits", "format": "digits", "label_space": "digits"}
 def upgrade(database: Database) -> None:
     """Create the tables or bring them up to date, and store what ships with the project. Safe to call at any time.
 
-    Several processes may call this at once: one works, the others wait for it.
+    Several processes may call this at once: one works, the others wait for it. What a later version has migrated stays
+    as it is: migrations keep the version before working.
     """
-    if current(database) != head():
+    has = current(database)
+    if has is not None and not known(has):
+        _log.warning("a later version has migrated the database: start that version", database=has, needs=head())
+    elif has != head():
         with locked(database) as connection:
             config = _config()
             config.attributes["connection"] = connection

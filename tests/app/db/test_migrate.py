@@ -145,3 +145,11 @@ def test_a_migration_that_leaves_a_reference_to_nothing_is_undone(database):
     assert "unsafe_listings" not in inspect(database.engine).get_table_names()
     with pytest.raises(IntegrityError), database.engine.begin() as connection:
         connection.execute(text(orphan), job | {"job": new_id().hex})
+
+
+def test_what_a_later_version_migrated_stays_as_it_is(database, lines):
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    migrate.upgrade(database)
+    assert migrate.current(database) == "9999"
+    assert [(line["level"], line["database"]) for line in lines() if "database" in line] == [("warning", "9999")]
