@@ -108,8 +108,7 @@ def run(task: Task, send: Send) -> dict[str, Any]:
         now = time.perf_counter()
         share_s = max(task.left_s - (now - started), 0.0) / (len(active) - done)
         planned_s = max(_OVERRUN * count * point.round_s, _SHORT_S)
-        point.rotate(count, rng, send, until=now + min(share_s, planned_s))
-        rotation_s += time.perf_counter() - now
+        rotation_s += point.rotate(count, rng, send, until=now + min(share_s, planned_s))
     return {
         "start_s": start_s,
         "rotation_s": rotation_s,
@@ -200,12 +199,15 @@ class _Point:
             for slot in self.slots:
                 slot.seat.timed(self._index)
 
-    def rotate(self, count: int, rng: np.random.Generator, send: Send, *, until: float) -> None:
-        """Measure ``count`` rounds, or as many as end before ``until`` (perf_counter, s); at least one."""
+    def rotate(self, count: int, rng: np.random.Generator, send: Send, *, until: float) -> float:
+        """Measure ``count`` rounds, or as many as end before ``until`` (perf_counter, s); at least one.
+
+        Returns the seconds from the beginning of the first to the end of the last.
+        """
         turns: Iterator[list[int]] = order.rounds(len(self.slots), rng)
         send({"doing": "measuring", "entry": None})
         conditions = self._conditions = Conditions(len(self.slots), self._gpu, round_s=self.round_s)
-        beat = time.perf_counter()
+        started = beat = now = time.perf_counter()
         for _ in range(count):
             turn = next(turns)
             ticks = []
@@ -221,6 +223,7 @@ class _Point:
             if now - beat > BEAT_S:
                 send({"rounds": len(self._rows)})
                 beat = now
+        return now - started
 
     def result(self) -> dict[str, Any]:
         """Return the point's raw times, each ``[round][slot]`` with the slots in the order of ``slots``.
