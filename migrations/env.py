@@ -15,13 +15,14 @@ from app.db import (  # noqa: F401 - their tables are part of the metadata
     webhook_tables,
 )
 from app.db.clock import UtcTime
-from app.db.migrate import locked
+from app.db.migrate import check_references, locked
 from app.db.session import Database
 from app.db.tables import Base
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
+    from alembic.runtime.migration import MigrationContext
     from sqlalchemy import Connection
 
 
@@ -33,6 +34,11 @@ def _render(kind: str, value: object, autogen: AutogenContext) -> str | bool:
     return False
 
 
+def _migrated(*, ctx: MigrationContext, **_: object) -> None:
+    if ctx.connection is not None:  # None where only SQL is written
+        check_references(ctx.connection)
+
+
 def _run(connection: Connection) -> None:
     context.configure(
         connection=connection,
@@ -41,6 +47,7 @@ def _run(connection: Connection) -> None:
         render_item=_render,
         compare_type=True,
         transaction_per_migration=True,
+        on_version_apply=_migrated,
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -34,7 +34,7 @@ class Live(BaseModel):
 
 
 class Ready(BaseModel):
-    """The database answers and has the right schema."""
+    """The database answers and has the schema of this version, or a later one, which this version can work on too."""
 
     status: str = "ready"
     schema_version: str
@@ -48,10 +48,11 @@ def live() -> Live:
 
 @router.get("/readyz", responses=responses())
 def ready(of: OfDatabase) -> Ready:
-    """Say whether the database answers and has the schema of this version.
+    """Say whether the database answers and has the schema that this version needs, or that of the next version.
 
-    The problem's ``reason`` is ``unreachable``, ``no_schema``, ``too_old`` or ``too_new``; ``database_schema`` and
-    ``code_schema`` are the migrations that the database has and that this version needs.
+    The problem's ``reason`` is ``unreachable``, ``no_schema`` or ``too_old``; ``database_schema`` and ``code_schema``
+    are the migrations that the database has and that this version needs. A migration that this version does not know
+    is the next version's: such only add, so this version goes on until it is replaced, and the log warns.
     """
     wants = head()
     try:
@@ -62,16 +63,13 @@ def ready(of: OfDatabase) -> Ready:
     if has is None:
         raise _not_ready("no_schema", has, f"The database has no schema, this version needs {wants}; {_MIGRATE}")
     if not known(has):
-        newer = f"The database is at schema {has}, which this version does not know: it needs {wants}."
-        raise _not_ready("too_new", has, f"{newer} Start the version that the database was migrated with.")
-    if has != wants:
+        _log.warning("a later version has migrated the database: start that version", database=has, needs=wants)
+    elif has != wants:
         raise _not_ready("too_old", has, f"The database is at schema {has}, this version needs {wants}; {_MIGRATE}")
-    return Ready(schema_version=wants)
+    return Ready(schema_version=has)
 
 
-def _not_ready(
-    reason: Literal["unreachable", "no_schema", "too_old", "too_new"], has: str | None, message: str
-) -> NotReadyError:
+def _not_ready(reason: Literal["unreachable", "no_schema", "too_old"], has: str | None, message: str) -> NotReadyError:
     return NotReadyError(message, reason=reason, database_schema=has, code_schema=head())
 
 

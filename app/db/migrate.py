@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from app.db.session import Database
 
+_log = structlog.get_logger(__name__)
+
 _LOCK = 0x5A00A0D1
 """Number of the advisory lock; any, as long as it stays the same."""
 
@@ -41,9 +44,13 @@ BUILT_IN = {"name": "digits", "format": "digits", "label_space": "digits"}
 def upgrade(database: Database) -> None:
     """Create the tables or bring them up to date, and store what ships with the project. Safe to call at any time.
 
-    Several processes may call this at once: one works, the others wait for it.
+    Several processes may call this at once: one works, the others wait for it. What a later version has migrated stays
+    as it is: migrations keep the version before working.
     """
-    if current(database) != head():
+    has = current(database)
+    if has is not None and not known(has):
+        _log.warning("a later version has migrated the database: start that version", database=has, needs=head())
+    elif has != head():
         with locked(database) as connection:
             config = _config()
             config.attributes["connection"] = connection
@@ -106,7 +113,12 @@ def locked(database: Database) -> Iterator[Connection]:
     """
     if database.engine.dialect.name == "sqlite":
         with _file_lock(database.engine.url.database), database.engine.connect() as connection:
-            yield connection
+            _enforce_references(connection, "OFF")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+                _enforce_references(connection, "ON")
         return
     with database.engine.connect() as connection:
         # Set for the session: SET LOCAL would end with the first migration's own transaction.
@@ -122,6 +134,26 @@ def locked(database: Database) -> Iterator[Connection]:
             connection.execute(text("RESET lock_timeout"))
             connection.execute(text("RESET statement_timeout"))
             connection.commit()
+
+
+def _enforce_references(connection: Connection, to: Literal["ON", "OFF"]) -> None:
+    # SQLite changes a table by building it anew and dropping the old one, which would refuse where rows refer to it,
+    # or delete them. It ignores the setting inside a transaction, and SQLAlchemy would begin one.
+    cursor = connection.connection.cursor()
+    cursor.execute(f"PRAGMA foreign_keys = {to}")
+    cursor.close()
+
+
+def check_references(connection: Connection) -> None:
+    """Raise where a row of an SQLite database refers to one that is not there; other databases see to it themselves."""
+    if connection.dialect.name != "sqlite":
+        return
+    found = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if found is not None:
+        raise RuntimeError(
+            f"row {found[1]} of table {found[0]} refers to a row of {found[2]} that is not there: the migration would "
+            "leave it so and is undone. Delete the row, or restore a backup, and migrate again."
+        )
 
 
 @contextmanager

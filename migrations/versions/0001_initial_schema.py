@@ -247,6 +247,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose every table."""
     if not _measurement_key():
         op.drop_constraint("fk_jobs_measurement_id_measurements", "jobs", type_="foreignkey")
     with op.batch_alter_table("measurements") as batch_op:

@@ -60,6 +60,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose fingerprints, structures and zoo_indexes; indexing the zoos again makes them."""
     op.drop_table("zoo_indexes")
     op.drop_index("ix_fingerprints_zoo_subject", table_name="fingerprints")
     op.drop_index(op.f("ix_fingerprints_fingerprint"), table_name="fingerprints")

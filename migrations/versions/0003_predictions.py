@@ -39,9 +39,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose predictions, the labels_digest of datasets, and each digest of datasets that is longer than a SHA-256."""
     op.drop_index("ix_predictions_dataset_id_ref_id", table_name="predictions")
     op.drop_index(op.f("ix_predictions_ref"), table_name="predictions")
     op.drop_table("predictions")
+    op.execute("UPDATE datasets SET digest = NULL WHERE length(digest) > 64")
     with op.batch_alter_table("datasets") as table:
         table.alter_column("digest", type_=sa.String(length=64), existing_nullable=True)
         table.drop_column("labels_digest")

@@ -23,5 +23,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose the options of datasets."""
     with op.batch_alter_table("datasets") as table:
         table.drop_column("options")

@@ -49,5 +49,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose latency_runs."""
     op.drop_index("ix_latency_runs_ref_created_at_id", table_name="latency_runs")
     op.drop_table("latency_runs")

@@ -40,6 +40,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose vettings and policies; those that ship come back with the next upgrade."""
     op.drop_index(op.f("ix_vettings_comparison_id"), table_name="vettings")
     op.drop_table("vettings")
     op.drop_table("policies")

@@ -73,5 +73,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose schedules, scheduled_runs, listing_versions and audit_listings."""
     for table in ("audit_listings", "listing_versions", "scheduled_runs", "schedules"):
         op.drop_table(table)

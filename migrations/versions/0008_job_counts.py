@@ -20,6 +20,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose the lease_losses of jobs."""
     op.drop_index("ix_jobs_finished_at", table_name="jobs", sqlite_where=_ENDED, postgresql_where=_ENDED)
     with op.batch_alter_table("jobs") as batch_op:
         batch_op.drop_column("lease_losses")

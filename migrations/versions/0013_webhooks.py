@@ -98,5 +98,6 @@ def _create_deliveries() -> None:
 
 
 def downgrade() -> None:
+    """Lose webhooks, webhook_events, webhook_deliveries and webhook_attempts."""
     for table in ("webhook_attempts", "webhook_deliveries", "webhook_events", "webhooks"):
         op.drop_table(table)

@@ -16,5 +16,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose the traceparent of jobs."""
     with op.batch_alter_table("jobs") as batch_op:
         batch_op.drop_column("traceparent")

@@ -23,6 +23,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose files_used_at and files_deleted_at of measurements."""
     op.drop_index(op.f("ix_idempotency_keys_created_at"), table_name="idempotency_keys")
     op.drop_index("ix_measurements_files_kept", table_name="measurements", sqlite_where=_KEPT, postgresql_where=_KEPT)
     with op.batch_alter_table("measurements") as batch_op:

@@ -29,4 +29,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose unsafe_listings."""
     op.drop_table("unsafe_listings")

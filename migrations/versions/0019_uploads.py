@@ -26,4 +26,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose uploads; the files stay in the data folder."""
     op.drop_table("uploads")

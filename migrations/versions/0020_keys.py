@@ -80,6 +80,7 @@ def _only_add() -> None:
 
 
 def downgrade() -> None:
+    """Lose api_keys, key_uses and the record, activity."""
     op.drop_table("activity")
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION activity_only_add()")

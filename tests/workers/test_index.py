@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from app.db import jobs
+from app.db.paging import Selection
 from app.db.tables import Listing
 from app.services import indexes, similar
 
@@ -35,7 +36,7 @@ def test_an_index_fingerprints_what_can_be_built_and_says_why_the_rest_cannot(su
     work(supervisor, database)
     with database.read() as session:
         shown = indexes.show(session, with_planted, "planted")
-        failed = indexes.failures(session, with_planted, "planted", cursor=None, limit=50)["items"]
+        failed = indexes.failures(session, with_planted, "planted", Selection(limit=50))["items"]
         listing_id = session.scalar(select(Listing.id).where(Listing.ref == "planted:tiny@none"))
         found = similar.of_listing(session, listing_id, zoo=None, limit=10)
     assert (shown["indexed"], shown["structures"], shown["failed"]) == (2, 2, 2)

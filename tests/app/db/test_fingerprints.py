@@ -5,6 +5,7 @@ from sqlalchemy import select, update
 
 from app.db import fingerprints, jobs, listings
 from app.db.fingerprints import Structured
+from app.db.paging import Selection
 from app.db.tables import Fingerprint, Job, Listing, Measurement, Structure
 from app.domain.ids import new_id
 from app.domain.plan import Subject
@@ -148,7 +149,7 @@ def test_state_and_counts_of_an_index(database, settings):
         session.execute(update(Job).where(Job.kind == JobKind.STRUCTURE).values(state=State.SUCCEEDED))
     with database.read() as session:
         shown = indexes.show(session, settings, "timm")
-        (failure,) = indexes.failures(session, settings, "timm", cursor=None, limit=10)["items"]
+        (failure,) = indexes.failures(session, settings, "timm", Selection(limit=10))["items"]
     assert (shown["state"], shown["indexed"], shown["structures"], shown["failed"]) == ("succeeded", 2, 1, 1)
     assert shown["failures"] == {"planted": 1}
     assert (failure["built"], failure["error"]["message"]) == (

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from alembic import command
 from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
 from app.db import migrate, policies
 from app.db.clock import now
@@ -108,15 +110,46 @@ def test_what_teams_have_outlives_the_teams(database):
         with database.of(team).write() as session:
             session.add(Dataset(name="photos", format="folder", path=f"/{team}", options={}))
             session.add(Audit(id=new_id(), state="succeeded", zoos=[team], models=[], weights="none", scope={}))
+    with database.write() as session:
+        session.add(Dataset(name="photos-red", format="folder", path="/taken", options={}))
     with migrate.locked(database) as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "0016")
     with database.engine.begin() as connection:
         names = connection.scalars(text("SELECT name FROM datasets WHERE format = 'folder' ORDER BY name")).all()
-        assert names == ["photos", "photos-blue", "photos-red"]
+        assert names == ["photos", "photos-blue", "photos-red", "photos-red-2"]
         added = "INSERT INTO datasets (id, name, format, options, created_at) VALUES (:id, 'old', 'npz', '{}', :at)"
         connection.execute(text(added), {"id": new_id().hex, "at": "2026-01-01"})
     migrate.upgrade(database)
     with database.read() as session:
         assert set(session.scalars(select(Audit.team))) == {"shared"}
         assert set(session.scalars(select(Dataset.team))) == {"shared"}
+
+
+def test_a_migration_that_leaves_a_reference_to_nothing_is_undone(database):
+    config = migrate._config()
+    job = {"id": new_id().hex, "job": new_id().hex}
+    orphan = "INSERT INTO job_needs (job_id, role, needs_id) VALUES (:job, 'a', :id)"
+    if database.engine.dialect.name != "sqlite":
+        with pytest.raises(IntegrityError), database.engine.begin() as connection:
+            connection.execute(text(orphan), job)
+        return
+    with migrate.locked(database) as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0015")
+        connection.execute(text(orphan), job)  # while nothing sees to it, as in a migration
+        connection.commit()
+    with pytest.raises(RuntimeError, match="of table job_needs refers to a row of jobs that is not there"):
+        migrate.upgrade(database)
+    assert migrate.current(database) == "0015"
+    assert "unsafe_listings" not in inspect(database.engine).get_table_names()
+    with pytest.raises(IntegrityError), database.engine.begin() as connection:
+        connection.execute(text(orphan), job | {"job": new_id().hex})
+
+
+def test_what_a_later_version_migrated_stays_as_it_is(database, lines):
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    migrate.upgrade(database)
+    assert migrate.current(database) == "9999"
+    assert [(line["level"], line["database"]) for line in lines() if "database" in line] == [("warning", "9999")]
