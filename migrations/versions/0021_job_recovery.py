@@ -20,6 +20,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose spent, change and request_id of jobs."""
     op.drop_index("ix_jobs_change", table_name="jobs")
     with op.batch_alter_table("jobs") as batch_op:
         batch_op.drop_column("request_id")
