@@ -42,7 +42,7 @@ _OVERRUN = 1.5
 """A block ends its rotation when it takes this much longer than planned, since the machine has become busier."""
 
 _SHORT_S = 0.05
-TURN_S = 0.002
+TURN_S = 0.004
 """Calls shorter than this run several times in a turn, so that reading the clocks between turns costs next to nothing.
 """
 
