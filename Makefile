@@ -86,6 +86,10 @@ benchmark-architecture: $(INSTALLED) ## Measure every figure of docs/architectur
 benchmark-latency: $(INSTALLED) ## Measure every figure of docs/latency.md (two hours)
 	$(BIN)/python benchmarks/latency.py
 
+.PHONY: benchmark-chaos
+benchmark-chaos: $(INSTALLED) ## Kill workers, reaper, broker and databases under 2,000 jobs; every figure of docs/operations.md on it
+	$(BIN)/python benchmarks/chaos.py
+
 .PHONY: benchmark-load
 benchmark-load: $(INSTALLED) ## Measure what the API bears with a million findings in Postgres (a quarter of an hour)
 	$(BIN)/python benchmarks/load.py

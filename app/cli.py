@@ -340,7 +340,7 @@ def serve(
     """Serve the API; on the embedded default with a local worker beside it, which also keeps the schedules."""
     import uvicorn
 
-    from app import logs, tracing
+    from app import beside, logs, tracing
     from app.api.guard import NO_KEYS, is_loopback
     from app.main import create_app
 
@@ -354,8 +354,12 @@ def serve(
         logs.configure()
         tracing.configure("zooaudit-api")
         chosen = settings.port if port is None else port
-        with service.worker_beside("--schedules"):
-            uvicorn.run(create_app(settings), host=address, port=chosen, log_config=None)
+        # Who watches progress would keep the server from ending.
+        patience = round(settings.stop_s)
+        with beside.worker_kept(settings):
+            uvicorn.run(
+                create_app(settings), host=address, port=chosen, log_config=None, timeout_graceful_shutdown=patience
+            )
 
 
 @cli.command()

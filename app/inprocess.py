@@ -6,14 +6,11 @@ running somewhere, and this only waits.
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import time
 import uuid
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from app import beside
 from app.db.migrate import upgrade
 from app.db.paging import MAX_LIMIT, Selection
 from app.db.session import Database
@@ -44,7 +41,9 @@ from app.services import (
 from app.services.keyring import Keyring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    import subprocess
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -271,6 +270,10 @@ class InProcess:
         with self.database.read() as session:
             return drift.report(session, audit_id, against)
 
+    def worker_beside(self) -> AbstractContextManager[subprocess.Popen[bytes] | None]:
+        """Run a local worker meanwhile; on a database with a broker, none."""
+        return beside.worker(self.settings)
+
     def create_key(self, request: dict[str, Any]) -> dict[str, Any]:
         """Make an API key; return it with the key itself, this once."""
         with self.database.write() as session:
@@ -289,30 +292,6 @@ class InProcess:
     def has_keys(self) -> bool:
         """Whether an API key was ever made."""
         return Keyring(self.database).any_exist()
-
-    @contextmanager
-    def worker_beside(self, *options: str) -> Iterator[subprocess.Popen[bytes] | None]:
-        """Run a local worker with these options meanwhile; on a database with a broker, none."""
-        if not self.settings.embedded:
-            yield None
-            return
-        log = self.settings.data_dir / "worker.log"
-        with log.open("ab") as stream:
-            # There is no other worker: what needs a GPU would wait for ever, where it can fail and say so.
-            worker = subprocess.Popen(  # noqa: S603 - words of this program, no shell
-                [sys.executable, "-m", "workers.local", "--device", "cpu", "--device", "gpu", *options],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-            )
-        # By default this process would end at once and leave the worker behind: uvicorn raises the signal again, too.
-        ended = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-        try:
-            yield worker
-        finally:
-            signal.signal(signal.SIGTERM, ended)
-            worker.terminate()
-            worker.wait()
 
     def _finish(
         self,

@@ -31,6 +31,7 @@ from app.api import (
     zoos,
 )
 from app.api.access import Access
+from app.api.feeds import Feeds
 from app.api.guard import NO_KEYS, Guard, allowed
 from app.api.metrics import Metrics
 from app.db.migrate import upgrade
@@ -63,6 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if chosen.embedded:
             upgrade(database)
         app.state.database = database
+        app.state.feeds = Feeds(database)
         app.state.keyring = Keyring(database)
         if settings is None and not chosen.embedded:
             _refuse_without_keys(app.state.keyring)

@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     )
     lease_s: float = Field(default=30.0, gt=0, description="Seconds without a heartbeat after which a job is lost.")
     max_attempts: int = Field(default=3, ge=1, description="Claims after which a job that keeps failing is given up.")
+    stop_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="Seconds that a job has to end when its worker is told to; it is handed back then.",
+    )
     poll_s: float = Field(default=0.5, gt=0, description="Seconds between two looks of a local worker at the queue.")
     engine_timeout_s: float = Field(default=900.0, gt=0, description="Wall time after which a measurement is killed.")
     engine_memory_bytes: int = Field(

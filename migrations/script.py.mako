@@ -17,4 +17,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Lose TABLES and COLUMN of TABLE."""
     ${downgrades if downgrades else "pass"}

@@ -12,6 +12,7 @@ from celery.signals import setup_logging
 
 from app import logs
 from app.settings import Settings
+from workers.stopping import MARGIN_S
 
 SOCKET_TIMEOUT_S = 10.0
 VISIBILITY_S = 3600
@@ -29,8 +30,8 @@ def make_app(settings: Settings) -> Celery:
         task_store_errors_even_if_ignored=False,
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        # On SIGQUIT: short jobs end by themselves in this time, the others are queued again.
-        worker_soft_shutdown_timeout=5.0,
+        # On SIGQUIT jobs are handed back at once (workers.tasks); after this time what is left is killed.
+        worker_soft_shutdown_timeout=MARGIN_S + 2.0,
         worker_enable_soft_shutdown_on_idle=False,
         # The template would be forked with every new pool process; a job's memory lives in the engine anyway.
         worker_max_tasks_per_child=None,

@@ -1,4 +1,4 @@
-"""Starting the engine: as a plain process, or as a fork of a warm template. Both look alike from outside."""
+"""Starting the engine: as a fork of a template, which has the frameworks imported or is light."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RunningEngine(Protocol):
         """Return the exit status as ``subprocess`` has it (negative: the signal), or None while it runs."""
 
     def close(self) -> None:
-        """Kill whatever is left of the group, reap it, and close every pipe."""
+        """Kill it with all that it has started, and close every pipe."""
 
 
 class Engines(Protocol):
@@ -72,52 +72,12 @@ def _environment(*, network: bool) -> dict[str, str]:
     return {**kept, **ENVIRONMENT}
 
 
-class _Plain:
-    """An engine started as ``python -m workers.engine``."""
-
-    def __init__(self, document: dict[str, Any], stderr: IO[bytes]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.engine"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env=_environment(network=document["network"]),
-            process_group=0,
-        )
-        self.pid = self._process.pid
-        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
-        self.stdout = self._process.stdout.fileno()
-        os.set_blocking(self.stdout, False)
-        assert self._process.stdin is not None  # noqa: S101 - likewise
-        _send(self._process.stdin.fileno(), document)
-
-    def poll(self) -> int | None:
-        return self._process.poll()
-
-    def close(self) -> None:
-        kill_group(self.pid, signal.SIGKILL)
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-
-
 def _send(descriptor: int, document: dict[str, Any]) -> None:
     """Write the request's line. An engine that is gone already is noticed by its exit."""
     data = json.dumps(document).encode() + b"\n"
     with contextlib.suppress(BrokenPipeError):
         while data:
             data = data[os.write(descriptor, data) :]
-
-
-class PlainEngines:
-    """Starts a new interpreter for every request."""
-
-    def start(self, document: dict[str, Any], stderr: Path) -> RunningEngine:
-        """Start an engine on one request; what it prints goes to the file ``stderr``."""
-        with stderr.open("ab") as file:
-            return _Plain(document, file)
 
 
 class TemplateDiedError(Exception):
@@ -188,9 +148,14 @@ class _Forked:
 
 
 class TemplateEngines:
-    """Forks engines from one warm template, which is started at first use and again when it has died."""
+    """Forks engines from one template, which is started at first use and again when it has died.
 
-    def __init__(self) -> None:
+    A ``light`` one imports no framework, and is there at once. Engines have a ``network`` only for downloads.
+    """
+
+    def __init__(self, *, light: bool = False, network: bool = False) -> None:
+        self._network = network
+        self._words = [sys.executable, "-m", "workers.engine.template", *(["--light"] if light else [])]
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -220,11 +185,11 @@ class TemplateEngines:
             self._stop()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "workers.engine.template"],
+                self._process = subprocess.Popen(  # noqa: S603 - words of this program, no shell
+                    self._words,
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
-                    env=_environment(network=False),
+                    env=_environment(network=self._network),
                     process_group=0,
                 )
             self._control = ours
@@ -241,7 +206,7 @@ class TemplateEngines:
             self._process = None
 
     def close(self) -> None:
-        """End the template; engines that it forked go on until their own end."""
+        """End the template. Engines that it forked must have ended."""
         with self._lock:
             self._stop()
 
@@ -257,14 +222,17 @@ class EngineChoice:
 
     def __init__(self) -> None:
         self.template = TemplateEngines()
-        self._plain = PlainEngines()
+        self._light = TemplateEngines(light=True)
+        self._online = TemplateEngines(light=True, network=True)
 
     def start(self, document: dict[str, Any], stderr: Path) -> RunningEngine:
         """Start an engine on one request; what it prints goes to the file ``stderr``."""
         warm = document["op"] in WARM and (self.template.pid is not None or _needs_framework(document["request"]))
-        way: Engines = self.template if warm else self._plain
-        return way.start(document, stderr)
+        if document["network"]:
+            return self._online.start(document, stderr)
+        return (self.template if warm else self._light).start(document, stderr)
 
     def close(self) -> None:
-        """End the template."""
-        self.template.close()
+        """End the templates. Engines that they forked must have ended."""
+        for template in (self.template, self._light, self._online):
+            template.close()

@@ -8,11 +8,34 @@ import os
 import shutil
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.domain.storage import file_path, partial_folder, upload_path
 
 _CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Who writes a temporary file: one attempt at a job. As text, the beginning of the file's name."""
+
+    job: uuid.UUID
+    number: int
+
+    def __str__(self) -> str:
+        """Return the beginning of the names of this attempt's files."""
+        return f"{self.job}.{self.number}"
+
+
+def _of_attempts(folder: Path) -> list[tuple[Attempt, Path]]:
+    """Return what lies in a folder for attempts; what has another name is not theirs."""
+    found = []
+    for path in folder.glob("*.*"):
+        job, number = path.name.split(".")[:2]
+        with contextlib.suppress(ValueError):
+            found.append((Attempt(uuid.UUID(job), int(number)), path))
+    return found
 
 
 class FileStore:
@@ -34,15 +57,15 @@ class FileStore:
         """Return where the uploaded file of a digest lies."""
         return upload_path(self._data_dir, sha256)
 
-    def put(self, source: Path) -> str:
-        """Store a copy of a file; return its SHA-256 (hex).
+    def put(self, source: Path, attempt: Attempt) -> str:
+        """Store a copy of a file that an attempt has made; return its SHA-256 (hex).
 
         The bytes are on the disk, under their final name, when this returns: a row that names them may be committed.
         Two processes may store the same bytes at once.
         """
         folder = partial_folder(self._data_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / uuid.uuid4().hex
+        partial = folder / f"{attempt}.{uuid.uuid4().hex}"
         digest = hashlib.sha256()
         try:
             with source.open("rb") as reading, partial.open("xb") as writing:
@@ -63,6 +86,10 @@ class FileStore:
             partial.unlink(missing_ok=True)
         return digest.hexdigest()
 
+    def left(self) -> list[tuple[Attempt, Path]]:
+        """Return the files that are not complete, with the attempts that write or wrote them."""
+        return _of_attempts(partial_folder(self._data_dir))
+
     def remove(self, sha256: str, *, unless_since: float) -> None:
         """Delete a file unless it was stored again since a time (seconds since the epoch), by whomever."""
         target = self.path(sha256)
@@ -79,7 +106,7 @@ class FileStore:
                 aside.unlink()
 
     def sweep(self, *, older_than_s: float) -> None:
-        """Remove files whose writer died before they were complete."""
+        """Remove files of whomever who died long ago before they were complete."""
         before = time.time() - older_than_s
         for partial in partial_folder(self._data_dir).glob("*"):
             with contextlib.suppress(FileNotFoundError):
@@ -102,17 +129,13 @@ class Scratch:
     def __init__(self, data_dir: Path) -> None:
         self._root = data_dir / "scratch"
 
-    def make(self, job_id: uuid.UUID, attempt: int) -> Path:
+    def make(self, attempt: Attempt) -> Path:
         """Return a new empty folder for an attempt."""
-        folder = self._root / f"{job_id}.{attempt}"
+        folder = self._root / str(attempt)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 
-    def attempts(self) -> list[tuple[uuid.UUID, int, Path]]:
-        """Return job, attempt and folder of every attempt that has one."""
-        found = []
-        for folder in self._root.glob("*.*"):
-            job, _, attempt = folder.name.partition(".")
-            found.append((uuid.UUID(job), int(attempt), folder))
-        return found
+    def left(self) -> list[tuple[Attempt, Path]]:
+        """Return the folders that are there, with the attempts that use or used them."""
+        return _of_attempts(self._root)

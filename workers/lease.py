@@ -18,6 +18,7 @@ from workers.failures import CancelledError, StoppingError
 if TYPE_CHECKING:
     from app.db.jobs import Claim
     from app.db.session import Database
+    from workers.stopping import Stop
 
 _log = structlog.get_logger()
 
@@ -27,7 +28,7 @@ _PROGRESS_EVERY_S = 1.0
 class Lease:
     """Keeps a claim alive while its attempt runs. Use as a context manager."""
 
-    def __init__(self, database: Database, claim: Claim, *, lease_s: float, stop: threading.Event) -> None:
+    def __init__(self, database: Database, claim: Claim, *, lease_s: float, stop: Stop) -> None:
         self._database = database
         self._claim = claim
         self._lease_s = lease_s
@@ -35,6 +36,7 @@ class Lease:
         self._progress: dict[str, Any] | None = None
         self._changed = False
         self._lost = False
+        self._good = time.monotonic()
         self._cancelled = False
         self._ended = threading.Event()
         # A thread begins with an empty context: what it logs would not say which job it is about.
@@ -58,16 +60,17 @@ class Lease:
 
     def check(self) -> None:
         """Raise when the attempt must end: LeaseLostError, CancelledError or StoppingError."""
-        if self._lost:
+        # The heartbeat may itself be held up by a database that does not answer.
+        if self._lost or time.monotonic() - self._good > self._lease_s:
             raise LeaseLostError(f"job {self._claim.id}, attempt {self._claim.attempt}")
         if self._cancelled:
             raise CancelledError
-        if self._stop.is_set():
+        if self._stop.due():
             raise StoppingError
 
     def _beat_until_end(self) -> None:
         every = self._lease_s / 3
-        beaten = good = time.monotonic()
+        beaten = time.monotonic()
         while not self._ended.wait(min(every, _PROGRESS_EVERY_S) / 2):
             now = time.monotonic()
             due = now - beaten >= every or (self._changed and now - beaten >= _PROGRESS_EVERY_S)
@@ -76,15 +79,14 @@ class Lease:
             beaten = now
             try:
                 self._beat()
-                good = now
+                self._good = now
             except LeaseLostError:
                 self._lost = True
                 return
             except SQLAlchemyError as error:
                 _log.warning("heartbeat failed", error=str(error))
                 # Nobody can have been told that this attempt lives; another one may have begun.
-                if time.monotonic() - good > self._lease_s:
-                    self._lost = True
+                if time.monotonic() - self._good > self._lease_s:
                     return
 
     def _beat(self) -> None:

@@ -8,6 +8,7 @@ a command with its own answer must not start a night's audit.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -25,8 +26,9 @@ from app.domain.states import FINAL
 from app.settings import Settings
 from workers import looks
 from workers.engines import EngineChoice
-from workers.reaper import DEVICES, Reaper
+from workers.reaper import DEVICES, Reaper, look_s
 from workers.scheduler import duties
+from workers.stopping import Stop
 from workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -55,12 +57,12 @@ class LocalWorker:
         self._slots = slots
         self._schedules = schedules
         self._engines = EngineChoice()
-        self.stop = threading.Event()
+        self.stop = Stop()
 
     def run(self, until: uuid.UUID | None = None) -> None:
-        """Work until ``stop`` is set, or until the comparison or audit ``until`` has ended.
+        """Work until asked to ``stop``, or until the comparison or audit ``until`` has ended.
 
-        Jobs at hand are then queued again. Raises LookupError when there is nothing of that id.
+        Jobs at hand then get the stop's time, or are queued again. Raises LookupError when there is nothing of that id.
         """
         if until is not None and not self._exists(until):
             raise LookupError(f"There is no comparison and no audit {until}.")
@@ -69,10 +71,11 @@ class LocalWorker:
             thread.start()
         beside = duties(self._settings, self._database) if self._schedules else []
         try:
-            with looks.doing(beside, self.stop):
+            with looks.doing(beside):
                 self._oversee(until)
         finally:
-            self.stop.set()
+            if not self.stop.asked():
+                self.stop.ask(0.0)
             for thread in threads:
                 thread.join()
             self._engines.close()
@@ -80,9 +83,9 @@ class LocalWorker:
     def _oversee(self, until: uuid.UUID | None) -> None:
         reaper = Reaper(self._settings, self._database)
         reaped = 0.0
-        while not self.stop.is_set():
+        while not self.stop.asked():
             try:
-                if time.monotonic() - reaped >= self._settings.lease_s:
+                if time.monotonic() - reaped >= look_s(self._settings):
                     reaper.look()
                     reaped = time.monotonic()
                 if until is not None and self._ended(until):
@@ -93,7 +96,7 @@ class LocalWorker:
 
     def _slot(self) -> None:
         supervisor = Supervisor(self._settings, self._database, self._engines, self.stop)
-        while not self.stop.is_set():
+        while not self.stop.asked():
             try:
                 claim = next(filter(None, map(supervisor.claim_next, self._devices)), None)
             except SQLAlchemyError as error:
@@ -116,6 +119,13 @@ class LocalWorker:
             return audit is None or audits.shown(session, audit)[0] in FINAL
 
 
+def _end_with(stop: Stop) -> None:
+    """Stop when whoever holds the other end of standard input closes it, or dies."""
+    while os.read(0, 1):
+        pass
+    stop.ask(0.0)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a local worker; return the exit status: 0, or 2 when there is nothing of the id given."""
     parser = argparse.ArgumentParser(prog="python -m workers.local", description="Runs queued jobs on this machine.")
@@ -125,6 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--device", action="append", choices=DEVICES, help="device class of the jobs to run; repeat for several"
     )
     parser.add_argument("--schedules", action="store_true", help="also submit the audits of schedules that are due")
+    parser.add_argument(
+        "--beside", action="store_true", help="hand everything back and end as soon as standard input closes"
+    )
     options = parser.parse_args(arguments)
     logs.configure()
     tracing.configure("zooaudit-worker")
@@ -133,7 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slots, devices = options.slots or settings.worker_slots, options.device or DEVICES[:1]
     worker = LocalWorker(settings, database, slots=slots, devices=devices, schedules=options.schedules)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: worker.stop.set())
+        signal.signal(number, lambda _number, _frame: worker.stop.ask(settings.stop_s))
+    if options.beside:
+        threading.Thread(target=_end_with, args=(worker.stop,), name="beside", daemon=True).start()
     try:
         worker.run(options.until)
     except LookupError as error:

@@ -41,14 +41,15 @@ def until_told(name: str, duties: Callable[[Settings, Database], Sequence[Duty]]
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    with doing(duties(settings, database), stop):
+    with doing(duties(settings, database)):
         stop.wait()
     database.dispose()
 
 
 @contextmanager
-def doing(duties: Sequence[Duty], stop: threading.Event) -> Iterator[None]:
-    """Do duties meanwhile, each on a thread of its own, so that none waits for another; sets ``stop`` at the end."""
+def doing(duties: Sequence[Duty]) -> Iterator[None]:
+    """Do duties meanwhile, each on a thread of its own, so that none waits for another."""
+    stop = threading.Event()
     threads = [threading.Thread(target=_do, args=(duty, stop), name=duty.name) for duty in duties]
     for thread in threads:
         thread.start()

@@ -14,11 +14,11 @@ import structlog
 from sqlalchemy import select, text
 
 from app import queue
-from app.db import jobs
+from app.db import jobs, rings
 from app.db.tables import Job
 from app.domain.states import State
 from workers import commit, looks
-from workers.files import FileStore, Scratch
+from workers.files import Attempt, FileStore, Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +30,18 @@ _log = structlog.get_logger()
 
 DEVICES = ("cpu", "gpu")
 _LOCK = 0x7A6F6F61  # "zooa": the advisory lock's number, one for the whole database
+_PART = 6
+"""Part of a lease between two looks. A job whose worker died waits at most one lease until that has ended, a look until
+it is seen, its back-off (``_LONGEST_WAIT`` parts at most) and a look until it is rung for: less than two leases."""
+
+_LONGEST_WAIT = 3
 _PARTIAL_S = 3600.0
-"""Age of a file half written after which nobody writes it any more."""
+"""Age of a half-written file of no attempt, such as an upload, after which nobody writes it any more."""
+
+
+def look_s(settings: Settings) -> float:
+    """Return the seconds between two looks."""
+    return settings.lease_s / _PART
 
 
 class Reaper:
@@ -70,7 +80,12 @@ class Reaper:
 
     def _recover(self) -> None:
         with self._database.write() as session:
-            requeued, failed = jobs.recover(session, max_attempts=self._settings.max_attempts)
+            requeued, failed = jobs.recover(
+                session,
+                max_attempts=self._settings.max_attempts,
+                back_off_s=look_s(self._settings),
+                longest_s=_LONGEST_WAIT * look_s(self._settings),
+            )
             for job in session.scalars(select(Job).where(Job.id.in_(failed))):
                 commit.fail_owner(session, job.kind, job.payload, job.error or {})
         if requeued or failed:
@@ -81,27 +96,31 @@ class Reaper:
             return
         for device in DEVICES:
             with self._database.write() as session:
-                ids = jobs.to_ring(session, device=device, older_than_s=self._settings.lease_s)
+                ids = rings.to_ring(session, device=device, older_than_s=self._settings.lease_s)
             queue.ring(self._settings, {device: ids})
 
     def _sweep(self) -> None:
-        """Remove scratch folders of attempts that have ended, and files never finished."""
-        attempts = Scratch(self._settings.data_dir).attempts()
-        if attempts:
-            with self._database.read() as session:
-                ids = [job_id for job_id, _, _ in attempts]
-                running = select(Job.id, Job.attempt).where(Job.id.in_(ids), Job.state == State.RUNNING)
-                alive = {(row.id, row.attempt) for row in session.execute(running)}
-            for job_id, attempt, folder in attempts:
-                if (job_id, attempt) not in alive:
-                    shutil.rmtree(folder, ignore_errors=True)
+        """Remove scratch folders and unfinished files of attempts that have ended."""
+        folders, partials = Scratch(self._settings.data_dir).left(), FileStore(self._settings.data_dir).left()
         FileStore(self._settings.data_dir).sweep(older_than_s=_PARTIAL_S)
+        ids = {attempt.job for attempt, _ in (*folders, *partials)}
+        if not ids:
+            return
+        with self._database.read() as session:
+            running = select(Job.id, Job.attempt).where(Job.id.in_(ids), Job.state == State.RUNNING)
+            alive = {Attempt(*row) for row in session.execute(running)}
+        for attempt, folder in folders:
+            if attempt not in alive:
+                shutil.rmtree(folder, ignore_errors=True)
+        for attempt, partial in partials:
+            if attempt not in alive:
+                partial.unlink(missing_ok=True)
 
 
 def main() -> None:
-    """Look once a lease until told to stop."""
+    """Look several times a lease until told to stop."""
     looks.until_told(
-        "reaper", lambda settings, database: [looks.Duty("reaper", Reaper(settings, database).look, settings.lease_s)]
+        "reaper", lambda settings, database: [looks.Duty("reaper", Reaper(settings, database).look, look_s(settings))]
     )
 
 

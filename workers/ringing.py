@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import queue
-from app.db import jobs
+from app.db import rings
 
 if TYPE_CHECKING:
     from app.db.jobs import Claim
@@ -27,7 +27,7 @@ def ring_released(database: Database, settings: Settings, claim: Claim) -> None:
         return
     try:
         with database.read() as session:
-            free = jobs.released(session, claim)
+            free = rings.released(session, claim)
     except SQLAlchemyError as error:
         _log.warning("not rung for what waited", error=str(error))
         return

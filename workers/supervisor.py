@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from sqlalchemy.exc import OperationalError
 from structlog.contextvars import bound_contextvars
 
 from app import tracing
@@ -18,7 +19,7 @@ from app.domain.states import FailureClass, JobKind
 from app.errors import ServiceError
 from workers import commit, devices
 from workers.failures import AttemptFailedError, CancelledError, StoppingError
-from workers.files import FileStore, Scratch
+from workers.files import Attempt, FileStore, Scratch
 from workers.lease import Lease
 from workers.preparation import earlier, prepare
 from workers.ringing import ring_released
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from workers.engines import Engines
     from workers.preparation import Work
+    from workers.stopping import Stop
     from workers.watch import Reply
 
 _BLOCK_MEMORY = 0.9
@@ -54,10 +56,10 @@ _WITHOUT_ENGINE: dict[str, Callable[[Session, Claim], None]] = {
 class Supervisor:
     """Claims and runs jobs, one at a time. Several may share a database and engines, each on its own thread.
 
-    Setting ``stop`` ends the job at hand and queues it again.
+    When ``stop`` is due, the job at hand is ended and queued again.
     """
 
-    def __init__(self, settings: Settings, database: Database, engines: Engines, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, database: Database, engines: Engines, stop: Stop) -> None:
         self._settings = settings
         self._database = database
         self._engines = engines
@@ -110,6 +112,9 @@ class Supervisor:
             _log.info("job failed", failure=error.to_json())
             tracing.failed(str(error))
             self._fail(claim, error)
+        except OperationalError as error:
+            _log.warning("job given back: the database failed", error=str(error))
+            self._end(claim, lambda session: jobs.give_back(session, claim, after_s=jobs.BACK_OFF_S))
         except Exception as error:  # noqa: BLE001 - whatever it was, it must not end the worker
             _log.exception("worker failed")
             tracing.failed("worker failed")
@@ -128,7 +133,7 @@ class Supervisor:
                 work = prepare(session, claim, self._files)
             if self._reuse(claim, work):
                 return
-            scratch = self._scratch.make(claim.id, claim.attempt)
+            scratch = self._scratch.make(Attempt(claim.id, claim.attempt))
             try:
                 self._measure(claim, work, lease, scratch)
             finally:
@@ -153,7 +158,8 @@ class Supervisor:
         reply = None
         if work.request is not None:
             reply = self._ask(work.operation or claim.kind, work.request, work, lease, scratch)
-        files = {role: self._files.put(path) for role, path in reply.files.items()} if reply else {}
+        attempt = Attempt(claim.id, claim.attempt)
+        files = {role: self._files.put(path, attempt) for role, path in reply.files.items()} if reply else {}
         lease.check()
         try:
             with self._database.of(claim.team).write() as session:
@@ -235,8 +241,10 @@ class Supervisor:
 def _told(claim: Claim) -> dict[str, Any]:
     """Return what every line that is logged for a job says of it.
 
-    The line of the request that made it has the address of the same comparison or audit.
+    The lines of the request that made it have the same request id.
     """
     owners = {"comparison": claim.comparison_id, "audit": claim.audit_id}
     of = {name: str(owner) for name, owner in owners.items() if owner is not None}
+    if claim.request_id is not None:
+        of["request_id"] = claim.request_id
     return {"job": str(claim.id), "kind": claim.kind, "attempt": claim.attempt, **of}

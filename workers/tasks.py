@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import signal
-import threading
 import uuid
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from celery.signals import worker_process_shutdown
+import structlog
+from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import queue, tracing
 from app.db.session import Database
 from app.settings import Settings
 from workers.celery_app import app
+from workers.engine.isolation import die_with_parent
 from workers.engines import EngineChoice
+from workers.stopping import Stop
 from workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -23,16 +26,27 @@ if TYPE_CHECKING:
 
     from app.db.jobs import Claim
 
-_stop = threading.Event()
+_log = structlog.get_logger()
+
+_of_worker = Stop()
+"""Made before the pool's processes are forked, which share it."""
+
+
+class Process(NamedTuple):
+    """What one process of the pool works with."""
+
+    supervisor: Supervisor
+    engines: EngineChoice
+    stop: Stop
 
 
 @cache
-def _process() -> tuple[Supervisor, EngineChoice]:
+def _process() -> Process:
     """Make what this pool process needs, at its first task: connections do not survive a fork."""
     tracing.configure("zooaudit-worker")
     settings = Settings()
-    engines = EngineChoice()
-    return Supervisor(settings, Database(settings.url), engines, _stop), engines
+    engines, stop = EngineChoice(), Stop(_of_worker)
+    return Process(Supervisor(settings, Database(settings.url), engines, stop), engines, stop)
 
 
 @app.task(name=queue.TASK, bind=True)
@@ -42,30 +56,58 @@ def run(self: Any, job_id: str) -> None:  # noqa: ANN401 - Celery's task
     A job that is not there, not ready or taken is no error: the message was only a doorbell.
     """
     device = (self.request.delivery_info or {}).get("routing_key") or "cpu"
-    supervisor, _ = _process()
-    with _soft_stop():
-        claim: Claim | None = supervisor.claim(uuid.UUID(job_id)) or supervisor.claim_next(device)
-        while claim is not None:
+    supervisor, _, stop = _process()
+    with _soft_stop(stop):
+        wanted: uuid.UUID | None = uuid.UUID(job_id)
+        while not stop.asked() and (claim := _claim(supervisor, wanted, device)):
             supervisor.run(claim)
-            claim = None if _stop.is_set() else supervisor.claim_next(device)
+            wanted = None
+
+
+def _claim(supervisor: Supervisor, wanted: uuid.UUID | None, device: str) -> Claim | None:
+    """Claim the wanted job or the next; None also when the database does not answer: the reaper rings again."""
+    try:
+        return (supervisor.claim(wanted) if wanted else None) or supervisor.claim_next(device)
+    except SQLAlchemyError as error:
+        _log.warning("no claim", error=str(error))
+        return None
 
 
 @contextmanager
-def _soft_stop() -> Iterator[None]:
-    """Turn the pool's SIGTERM, which would end this process at once, into a stop that queues the job again first."""
+def _soft_stop(stop: Stop) -> Iterator[None]:
+    """Turn a SIGTERM to this process, which would end it at once, into a stop that queues the job again first."""
+    told = False
+
+    def tell(_number: int, _frame: object) -> None:
+        nonlocal told
+        told = True
+        stop.ask(0.0)
+
     ends_process = signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: _stop.set())
+    signal.signal(signal.SIGTERM, tell)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, ends_process)
-    if _stop.is_set():
+    if told:
         signal.raise_signal(signal.SIGTERM)
+
+
+@worker_shutting_down.connect
+def _on_shutdown(how: str, **_: object) -> None:
+    """Have jobs end in their time or be handed back: Celery by itself waits for them as long as they take."""
+    _of_worker.ask(Settings().stop_s if how == "Warm" else 0.0)
+
+
+@worker_process_init.connect
+def _on_start(**_: object) -> None:
+    # Celery's processes go on by themselves when the one that started them is killed.
+    die_with_parent(signal.SIGTERM)
 
 
 @worker_process_shutdown.connect
 def _on_end(**_: object) -> None:
     if _process.cache_info().currsize:
-        _process()[1].close()
+        _process().engines.close()
         # A pool process ends without what others do at their exit.
         tracing.end()

@@ -6,15 +6,16 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import OfCaller, OfSettings, Reading, Writing
+from app.api.dependencies import LastEventId, OfCaller, OfFeeds, OfSettings, Reading, Writing
 from app.api.etags import NOT_MODIFIED, IfNoneMatch, reply
+from app.api.feeds import DOCUMENTED
 from app.api.lists import ListQuery, Since, Text, Until
 from app.api.models import Asked, PageOf, Progress, Stateful, Words
 from app.api.problems import responses
 from app.domain.plan import DEFAULT_WEIGHTS
 from app.domain.states import State
 from app.queue import ring
-from app.services import audits
+from app.services import audits, events
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"])
 
@@ -121,6 +122,12 @@ def find(session: Reading, query: Annotated[AuditFilters, Query()]) -> dict[str,
 def show(audit_id: UUID, session: Reading, if_none_match: IfNoneMatch = None) -> Response:
     """Look at an audit: its progress, and its summary once it has ended."""
     return reply(Audit.model_validate(audits.show(session, audit_id)), if_none_match)
+
+
+@router.get("/{audit_id}/events", response_class=Response, responses=DOCUMENTED)
+def follow(audit_id: UUID, session: Reading, feeds: OfFeeds, last_event_id: LastEventId = None) -> Response:
+    """Follow an audit to its end, as server-sent events: changes of its jobs, and how far it is."""
+    return feeds.reply(audit_id, events.of_audit, session, last=last_event_id)
 
 
 @router.post("/{audit_id}/cancel", response_model=Audit, responses=responses(404, 409, 422))

@@ -8,8 +8,9 @@ from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import exports
-from app.api.dependencies import OfCaller, OfDatabase, OfSettings, Reading, Writing
+from app.api.dependencies import LastEventId, OfCaller, OfDatabase, OfFeeds, OfSettings, Reading, Writing
 from app.api.etags import NOT_MODIFIED, IfNoneMatch, reply
+from app.api.feeds import DOCUMENTED
 from app.api.lists import ListQuery, Ref, Since, Text, Until, Zoo
 from app.api.models import (
     Asked,
@@ -27,7 +28,7 @@ from app.api.problems import responses
 from app.domain.states import State
 from app.domain.verdicts import Verdict
 from app.queue import ring
-from app.services import comparisons, items, vettings
+from app.services import comparisons, events, items, vettings
 from app.services.exports import COMPARISONS, of_comparisons
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
@@ -235,6 +236,12 @@ def find_items(
 def judge(comparison_id: UUID, body: VerdictRequest, session: Reading) -> dict[str, Any]:
     """Judge a stored comparison under another policy; nothing is measured or stored."""
     return vettings.judge(session, comparison_id, body.plain()["policy"])
+
+
+@router.get("/{comparison_id}/events", response_class=Response, responses=DOCUMENTED)
+def follow(comparison_id: UUID, session: Reading, feeds: OfFeeds, last_event_id: LastEventId = None) -> Response:
+    """Follow a comparison to its end, as server-sent events: changes of its jobs, and how far it is."""
+    return feeds.reply(comparison_id, events.of_comparison, session, last=last_event_id)
 
 
 @router.post("/{comparison_id}/cancel", response_model=Comparison, responses=responses(404, 409, 422))

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Header, Request, Response
 from sqlalchemy.orm import Session
 
+from app.api.feeds import ID, Feeds
 from app.api.guard import deed
 from app.db.session import Database
 from app.services import activity
@@ -31,6 +32,10 @@ def database(request: Request) -> Database:
 def settings(request: Request) -> Settings:
     """Return the application's settings."""
     return cast("Settings", request.app.state.settings)
+
+
+def _feeds(request: Request) -> Feeds:
+    return cast("Feeds", request.app.state.feeds)
 
 
 OfDatabase = Annotated[Database, Depends(database)]
@@ -72,3 +77,9 @@ Reading = Annotated[Session, Depends(_reading, scope="function")]
 Writing = Annotated[Session, Depends(_writing, scope="function")]
 OfSettings = Annotated[Settings, Depends(settings)]
 OfCaller = Annotated[Caller, Depends(_caller)]
+
+OfFeeds = Annotated[Feeds, Depends(_feeds)]
+LastEventId = Annotated[
+    str | None,
+    Header(pattern=ID, description="Id of the last event that was received: the stream goes on after it."),
+]

@@ -22,11 +22,13 @@ GET /v1/predictions
 GET /v1/predictions/imports/{import_id}
 GET /v1/comparisons
 GET /v1/comparisons/{comparison_id}
+GET /v1/comparisons/{comparison_id}/events
 GET /v1/comparisons/{comparison_id}/diagram
 GET /v1/comparisons/{comparison_id}/items
 POST /v1/comparisons/{comparison_id}/verdicts
 GET /v1/audits
 GET /v1/audits/{audit_id}
+GET /v1/audits/{audit_id}/events
 GET /v1/audits/{audit_id}/drift
 GET /v1/schedules
 GET /v1/schedules/{schedule_id}

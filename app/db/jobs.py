@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CursorResult, and_, exists, or_, select, update
+from sqlalchemy import BigInteger, CursorResult, Text, and_, case, cast, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
+from structlog.contextvars import get_contextvars
 
 from app import tracing
 from app.db.clock import present
 from app.db.tables import Job, JobNeed
 from app.db.teams import acting, may_see
-from app.domain.states import FINAL, FailureClass, JobKind, State
+from app.domain.states import FINAL, FailureClass, State
 from app.domain.teams import SHARED
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 _ACTIVE = (State.QUEUED, State.RUNNING)
 BACK_OFF_S = 5.0
-"""Seconds before a job is tried again, times the attempts so far."""
+"""Seconds before a job that failed is tried again, times its failures so far."""
 
 
 class LeaseLostError(Exception):
@@ -40,7 +41,11 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that this worker may run, as long as its heartbeats succeed."""
+    """A job that this worker may run, as long as its heartbeats succeed.
+
+    ``spent`` counts the attempts before this one that failed or lost their worker; those that were handed back cost
+    nothing. ``request_id`` is that of the request that made the job.
+    """
 
     id: uuid.UUID
     attempt: int
@@ -50,6 +55,8 @@ class Claim:
     audit_id: uuid.UUID | None
     team: str
     traceparent: str | None
+    spent: int
+    request_id: str | None
 
 
 def add(
@@ -63,7 +70,8 @@ def add(
     """Store jobs in order; return their ids by handle.
 
     ``known`` holds handles of jobs stored before that these may need. A spec whose ``work_key`` is active already
-    becomes that job; the team that a spec leaves open is the session's.
+    becomes that job; the team that a spec leaves open is the session's. The request id that lines are logged with is
+    stored too: those of the worker then have it.
     """
     ids = dict(known or {})
     for spec in specs:
@@ -100,6 +108,7 @@ def _add_one(
             available_at=present(session),
             comparison_id=comparison_id,
             audit_id=audit_id,
+            request_id=get_contextvars().get("request_id"),
             traceparent=tracing.context(),
         )
         try:
@@ -117,10 +126,12 @@ def _add_one(
 def _active(session: Session, work_key: str | None) -> uuid.UUID | None:
     if work_key is None:
         return None
-    return session.scalar(select(Job.id).where(Job.work_key == work_key, Job.state.in_(_ACTIVE)))
+    # Shared with others who join it, but not with who cancels it: that one has to see who needs it by now (``hold``).
+    active = select(Job.id).where(Job.work_key == work_key, Job.state.in_(_ACTIVE))
+    return session.scalar(active.with_for_update(read=True))
 
 
-def _ready(session: Session) -> ColumnElement[bool]:
+def ready(session: Session) -> ColumnElement[bool]:
     """Queued, due, and every job it needs has ended, however it ended."""
     needed = aliased(Job)
     waiting = exists().where(
@@ -142,7 +153,7 @@ def claim_next(
     other = aliased(Job)
     taken = exists().where(other.state == State.RUNNING, other.exclusive_on == places[device])
     # However many jobs wait for the device, the others are found behind them.
-    candidates = select(Job.id).where(_ready(session), Job.device == device, or_(~Job.exclusive, ~taken))
+    candidates = select(Job.id).where(ready(session), Job.device == device, or_(~Job.exclusive, ~taken))
     order = (Job.priority.desc(), Job.created_at, Job.id)
     for job_id in session.scalars(candidates.order_by(*order).limit(20)).all():
         if claimed := claim(session, job_id, worker=worker, places=places, lease_s=lease_s):
@@ -163,7 +174,7 @@ def claim(
         return None
     statement = (
         update(Job)
-        .where(Job.id == job_id, _ready(session))
+        .where(Job.id == job_id, ready(session))
         .values(
             state=State.RUNNING,
             attempt=Job.attempt + 1,
@@ -172,9 +183,19 @@ def claim(
             exclusive_on=places[row.device] if row.exclusive else None,
             started_at=present(session),
             progress=None,
+            change=_change(session),
         )
         .returning(
-            *(Job.id, Job.attempt, Job.kind, Job.payload, Job.comparison_id, Job.audit_id, Job.team, Job.traceparent)
+            Job.id,
+            Job.attempt,
+            Job.kind,
+            Job.payload,
+            Job.comparison_id,
+            Job.audit_id,
+            Job.team,
+            Job.traceparent,
+            Job.spent,
+            Job.request_id,
         )
         .execution_options(synchronize_session=False)
     )
@@ -220,20 +241,19 @@ def fail(
     session: Session, claim: Claim, failure_class: FailureClass, error: dict[str, Any], *, max_attempts: int
 ) -> State:
     """End the job badly, or queue it again when the failure may pass; return the new state. Raises LeaseLostError."""
-    if failure_class is FailureClass.TRANSIENT and claim.attempt < max_attempts:
-        _requeue(session, claim, error)
-        return State.QUEUED
+    spent = claim.spent + 1
+    if failure_class is FailureClass.TRANSIENT and spent < max_attempts:
+        return _queue_again(session, claim, after_s=BACK_OFF_S * spent, error=error, spent=spent)
     _end(session, claim, state=State.FAILED, error=error, failure_class=failure_class)
     return State.FAILED
 
 
-def give_back(session: Session, claim: Claim) -> None:
-    """Queue a job again that this worker will not finish because it is shutting down. Raises LeaseLostError."""
-    statement = _fenced(claim).values(
-        state=State.QUEUED, lease_until=None, exclusive_on=None, available_at=present(session)
-    )
-    if not _rows(session, statement):
-        raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
+def give_back(session: Session, claim: Claim, *, after_s: float = 0.0) -> State:
+    """Queue a job again that this worker will not finish, which is not the job's fault; return its new state.
+
+    It is cancelled instead where that was asked for. Raises LeaseLostError.
+    """
+    return _queue_again(session, claim, after_s=after_s)
 
 
 def wait_for(session: Session, claim: Claim, needs: dict[str, uuid.UUID]) -> None:
@@ -241,7 +261,7 @@ def wait_for(session: Session, claim: Claim, needs: dict[str, uuid.UUID]) -> Non
 
     Raises LeaseLostError.
     """
-    give_back(session, claim)
+    _queue_again(session, claim, after_s=0.0)
     session.add_all(JobNeed(job_id=claim.id, role=role, needs_id=needed) for role, needed in needs.items())
     session.flush()
 
@@ -251,22 +271,37 @@ def finish_cancelled(session: Session, claim: Claim) -> None:
     _end(session, claim, state=State.CANCELLED)
 
 
-def _requeue(session: Session, claim: Claim, error: dict[str, Any]) -> None:
+def _queue_again(session: Session, claim: Claim, *, after_s: float, **values: Any) -> State:  # noqa: ANN401 - columns
+    # Nobody would look at the flag before the next attempt's first heartbeat.
+    cancelled = Job.cancel_requested
     statement = _fenced(claim).values(
-        state=State.QUEUED,
+        state=case((cancelled, State.CANCELLED), else_=State.QUEUED),
+        finished_at=case((cancelled, present(session))),
         lease_until=None,
         exclusive_on=None,
-        error=error,
-        available_at=present(session, BACK_OFF_S * claim.attempt),
+        available_at=present(session, after_s),
+        rung_at=None,
+        change=_change(session),
+        **values,
     )
-    if not _rows(session, statement):
+    state = session.scalar(statement.returning(Job.state))
+    if state is None:
         raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
+    return State(state)
 
 
 def _end(session: Session, claim: Claim, **values: Any) -> None:  # noqa: ANN401 - column values
-    statement = _fenced(claim).values(lease_until=None, exclusive_on=None, finished_at=present(session), **values)
-    if not _rows(session, statement):
+    ended = {"lease_until": None, "exclusive_on": None, "finished_at": present(session), "change": _change(session)}
+    if not _rows(session, _fenced(claim).values(**ended, **values)):
         raise LeaseLostError(f"job {claim.id}, attempt {claim.attempt}")
+
+
+def _change(session: Session) -> ColumnElement[int]:
+    """Return the number of the change that this transaction makes to a job's state (``app.db.job_changes``)."""
+    if session.get_bind().dialect.name == "postgresql":
+        return cast(cast(func.pg_current_xact_id(), Text), BigInteger)
+    other = aliased(Job)
+    return select(func.coalesce(func.max(other.change), 0) + 1).scalar_subquery()
 
 
 def _rows(session: Session, statement: Update) -> int:
@@ -281,7 +316,7 @@ def request_cancel(session: Session, job_ids: Sequence[uuid.UUID]) -> None:
         queued = (
             update(Job)
             .where(Job.id == job_id, Job.state == State.QUEUED)
-            .values(state=State.CANCELLED, finished_at=present(session))
+            .values(state=State.CANCELLED, finished_at=present(session), change=_change(session))
         )
         if not _rows(session, queued.execution_options(synchronize_session=False)):
             # Whoever asks for the same work from now on needs a job of its own, not this one's last moments.
@@ -293,27 +328,39 @@ def request_cancel(session: Session, job_ids: Sequence[uuid.UUID]) -> None:
             session.execute(running.execution_options(synchronize_session=False))
 
 
-def recover(session: Session, *, max_attempts: int) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
+def hold(session: Session, job_ids: Iterable[uuid.UUID]) -> None:
+    """Keep others from changing or joining these jobs until this transaction ends."""
+    rows = select(Job.id).where(Job.id.in_(job_ids)).order_by(Job.id)
+    session.execute(rows.with_for_update(key_share=True)).all()
+
+
+def recover(
+    session: Session, *, max_attempts: int, back_off_s: float, longest_s: float
+) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
     """Deal with running jobs whose lease has expired: queue again with back-off, or fail as lost.
 
-    Returns the ids queued again and the ids failed.
+    The back-off is ``back_off_s`` times the attempts that failed or were lost, at most ``longest_s``. Returns the ids
+    queued again and the ids failed.
     """
     expired = and_(Job.state == State.RUNNING, Job.lease_until < present(session))
     requeued, failed = [], []
-    for job_id, attempt, cancel in session.execute(select(Job.id, Job.attempt, Job.cancel_requested).where(expired)):
-        values: dict[str, Any] = {"lease_until": None, "exclusive_on": None, "lease_losses": Job.lease_losses + 1}
+    rows = select(Job.id, Job.attempt, Job.spent, Job.cancel_requested).where(expired)
+    for job_id, attempt, before, cancel in session.execute(rows).all():
+        spent = before + 1
+        values: dict[str, Any] = {
+            "lease_until": None,
+            "exclusive_on": None,
+            "lease_losses": Job.lease_losses + 1,
+            "spent": spent,
+            "change": _change(session),
+        }
         if cancel:
             values |= {"state": State.CANCELLED, "finished_at": present(session)}
-        elif attempt >= max_attempts:
-            lost = f"The worker died {attempt} times while it ran this job; look at the worker's log for the reason."
-            values |= {
-                "state": State.FAILED,
-                "finished_at": present(session),
-                "failure_class": FailureClass.LOST,
-                "error": {"class": FailureClass.LOST, "code": "worker-lost", "message": lost},
-            }
+        elif spent >= max_attempts:
+            values |= {"state": State.FAILED, "finished_at": present(session), **_lost(spent)}
         else:
-            values |= {"state": State.QUEUED, "available_at": present(session, BACK_OFF_S * attempt)}
+            again = present(session, min(back_off_s * spent, longest_s))
+            values |= {"state": State.QUEUED, "available_at": again, "rung_at": None}
         fenced = update(Job).where(Job.id == job_id, Job.attempt == attempt, expired).values(**values)
         if _rows(session, fenced.execution_options(synchronize_session=False)):
             if values["state"] is State.QUEUED:
@@ -323,14 +370,11 @@ def recover(session: Session, *, max_attempts: int) -> tuple[list[uuid.UUID], li
     return requeued, failed
 
 
-def to_ring(session: Session, *, device: str, older_than_s: float, limit: int = 1000) -> list[uuid.UUID]:
-    """Return ready jobs that nobody was rung for lately, and note that they are being rung now."""
-    quiet = or_(Job.rung_at.is_(None), Job.rung_at < present(session, -older_than_s))
-    ids = list(session.scalars(select(Job.id).where(_ready(session), Job.device == device, quiet).limit(limit)))
-    if ids:
-        rung = update(Job).where(Job.id.in_(ids)).values(rung_at=present(session))
-        session.execute(rung.execution_options(synchronize_session=False))
-    return ids
+def _lost(times: int) -> dict[str, Any]:
+    tries = "attempt at this job has" if times == 1 else "attempts at this job have"
+    message = f"{times} {tries} failed, the last because its worker died; look at the worker's log for the reason."
+    error = {"class": FailureClass.LOST, "code": "worker-lost", "message": message}
+    return {"failure_class": FailureClass.LOST, "error": error}
 
 
 def needs(session: Session, job_id: uuid.UUID) -> dict[str, Job]:
@@ -350,20 +394,3 @@ def reached(job_ids: Sequence[uuid.UUID]) -> CTE:
     """Return a recursive common table expression, column ``id``, of these jobs and all that they need."""
     found = select(Job.id).where(Job.id.in_(job_ids)).cte("reached", recursive=True)
     return found.union(select(JobNeed.needs_id).join(found, JobNeed.job_id == found.c.id))
-
-
-def released(session: Session, claim: Claim) -> dict[str, list[uuid.UUID]]:
-    """Return by device the ready jobs that the end of this one may have set free.
-
-    Those that needed it, and those that it added: an audit's when it has expanded one, a zoo's when it indexed one, a
-    data set's shards when it divided one.
-    """
-    free: ColumnElement[bool] = exists().where(JobNeed.job_id == Job.id, JobNeed.needs_id == claim.id)
-    if claim.kind == JobKind.EXPAND:
-        free = or_(free, Job.audit_id == claim.audit_id)
-    if claim.kind in {JobKind.INDEX, JobKind.PREDICT}:
-        free = or_(free, Job.id.in_(select(JobNeed.needs_id).where(JobNeed.job_id == claim.id)))
-    found: dict[str, list[uuid.UUID]] = {}
-    for job_id, device in session.execute(select(Job.id, Job.device).where(_ready(session), free)):
-        found.setdefault(device, []).append(job_id)
-    return found

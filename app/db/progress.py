@@ -53,6 +53,8 @@ def _message(job: Job) -> str:
 def cancel(session: Session, roots: Sequence[uuid.UUID]) -> None:
     """Cancel these jobs and what they need, except what another live job needs too."""
     found = {job.id for job in jobs.closure(session, roots) if job.state not in FINAL}
+    # Who joins one of these meanwhile waits, and adds a job of its own if this one is then cancelled.
+    jobs.hold(session, found)
     edges = session.execute(
         select(JobNeed.needs_id, JobNeed.job_id)
         .join(Job, Job.id == JobNeed.job_id)

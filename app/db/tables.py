@@ -413,6 +413,9 @@ class Finding(Owned, Base):
 class Job(Base):
     """The unit of queued work. The row is the truth; a message only rings. ``app.db.jobs`` alone writes states.
 
+    ``attempt`` counts claims, ``spent`` those that failed or lost their worker. ``change`` grows with every change of
+    the state, null before the first.
+
     ``team`` is whom it works for: what it reads and stores is what that team may see. A job that any team may share is
     of none in particular. Jobs are not ``Owned``: who cancels one has to know whether another team waits for it.
     """
@@ -457,6 +460,7 @@ class Job(Base):
     audit_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("audits.id"), index=True)
     attempt: Mapped[int] = mapped_column(default=0)
     lease_losses: Mapped[int] = mapped_column(default=0, server_default="0")
+    spent: Mapped[int] = mapped_column(default=0, server_default="0")
     available_at: Mapped[datetime] = mapped_column(default=now)
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None] = mapped_column(String(200))
@@ -467,6 +471,8 @@ class Job(Base):
     failure_class: Mapped[str | None] = mapped_column(String(20))
     error: Mapped[dict[str, Any] | None]
     progress: Mapped[dict[str, Any] | None]
+    change: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    request_id: Mapped[str | None] = mapped_column(String(100))
     created_at: Mapped[datetime] = mapped_column(default=now)
     rung_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]

@@ -18,6 +18,7 @@ from app.domain.plan import JobSpec
 from app.domain.states import JobKind
 from hostile import PAYLOAD, Case, payload
 from hostile.pickles import Runs
+from workers.stopping import Stop
 from workers.supervisor import Supervisor
 from workers.watch import resident_bytes_and_tasks
 
@@ -101,7 +102,7 @@ class Field:
         subject = self._place(case, folder, canary)
         limits = {"engine_timeout_s": 8.0, "engine_cpu_s": 4.0} if case.slow else {}
         settings = self._settings.model_copy(update=limits)
-        supervisor = Supervisor(settings, self._database, self._engines, threading.Event())
+        supervisor = Supervisor(settings, self._database, self._engines, Stop())
         with self._database.write() as session:
             ids = jobs.add(session, self._jobs(case, subject))
         self._engines.peak = 0

@@ -65,7 +65,7 @@ def open_command_line(sqlite_template):
         try:
             yield CommandLine(settings)
         finally:
-            worker.stop.set()
+            worker.stop.ask(0.0)
             thread.join()
             database.dispose()
 

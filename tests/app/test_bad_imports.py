@@ -82,7 +82,7 @@ def imported(settings, database):
 
         call.client = client
         yield call
-    worker.stop.set()
+    worker.stop.ask(0.0)
     thread.join()
 
 

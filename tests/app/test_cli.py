@@ -246,7 +246,7 @@ def test_an_audit_of_two_folders_ranks_what_differs(environment, zooaudit, tmp_p
     assert "make it first" in " ".join(nowhere.stderr.split())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_serve_answers_with_a_worker_beside_it_and_takes_it_along(environment, tmp_path, number):
     a, b = network(tmp_path / "a.onnx", 1), network(tmp_path / "b.onnx", 2)
     with socket.create_server(("127.0.0.1", 0)) as free:

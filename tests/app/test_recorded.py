@@ -202,7 +202,7 @@ def work(worker, until):
             assert time.monotonic() < deadline, "it did not happen in time"
             time.sleep(0.05)
     finally:
-        worker.stop.set()
+        worker.stop.ask(0.0)
         thread.join()
 
 

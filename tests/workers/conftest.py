@@ -1,7 +1,6 @@
 # ruff: noqa: N802 - a stand-in has the names of its library
 
 import os
-import threading
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from app.db.tables import Job
 from app.domain.plan import JobSpec
 from app.domain.states import JobKind
 from workers.engines import EngineChoice
+from workers.stopping import Stop
 from workers.supervisor import Supervisor
 
 PLANTED = Path(__file__).parent / "planted"
@@ -28,7 +28,7 @@ def engines():
 
 @pytest.fixture
 def stop():
-    return threading.Event()
+    return Stop()
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def work_until(settings, comparison_id):
     thread = threading.Thread(target=worker.run, args=(uuid.UUID(comparison_id),))
     thread.start()
     thread.join(timeout=90)
-    worker.stop.set()
+    worker.stop.ask(0.0)
     thread.join()
     database.dispose()
 

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 OWNER = """
 import json, sys, time
 from pathlib import Path
-from workers.engines import {way}
-engines = {way}()
+from workers.engines import TemplateEngines
+engines = TemplateEngines(light=sys.argv[3] == "light")
 running = engines.start(json.loads(sys.argv[1]), Path(sys.argv[2]))
 print(running.pid, flush=True)
 time.sleep(600)
@@ -47,21 +47,71 @@ def test_an_unknown_operation_is_one_error_line(tmp_path):
     assert process.wait(timeout=20) == 1
 
 
-@pytest.mark.parametrize("way", ["PlainEngines", "TemplateEngines"])
+def gone(processes, within_s=10.0):
+    """Whether all of them have ended; an orphan that nobody has reaped yet has."""
+    _, left = psutil.wait_procs(processes, timeout=within_s)
+    return [item for item in left if item.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def starts(engine):
+    """Return what an engine has started, once its model has started what is not to outlive it."""
+    deadline = time.monotonic() + 60
+    found = []
+    while not any(item.name() == "sleep" for item in found):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        found = engine.children(recursive=True)
+    return found
+
+
+@pytest.mark.parametrize("way", ["light", "warm"])
 def test_engines_die_with_the_worker_that_started_them(way, tmp_path, subject):
     document = json.dumps(request_for("inspect", tmp_path, {"subject": subject("hangs")}))
-    command = [sys.executable, "-c", OWNER.format(way=way), document, str(tmp_path / "log")]
+    command = [sys.executable, "-c", OWNER, document, str(tmp_path / "log"), way]
     owner = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
     engine = psutil.Process(int(owner.stdout.readline()))
-    deadline = time.monotonic() + 30
-    while not (hanging := engine.children()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    family = [engine, *hanging, *psutil.Process(owner.pid).children(recursive=True)]
+    family = [engine, *starts(engine), *psutil.Process(owner.pid).children(recursive=True)]
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    _, left = psutil.wait_procs(family, timeout=10)
-    assert [item for item in left if item.status() != psutil.STATUS_ZOMBIE] == []
+    assert gone(family)
+
+
+def test_what_moved_to_another_session_ends_with_its_engine():
+    """Where the kernel confines engines it refuses them a session of their own; elsewhere the template finds them."""
+    code = """
+import os, socket, subprocess, sys
+from workers.engine import isolation
+from workers.engine.template import Template
+isolation.adopt_orphans()
+starts = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
+subprocess.run([sys.executable, "-c", starts], check=True, stdout=subprocess.DEVNULL)
+(left,) = isolation.children()
+assert os.getsid(left) != os.getsid(0)
+Template(socket.socket())._end_strays()
+print(isolation.children())
+"""
+    told = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True)
+    assert told.stdout == "[]\n"
+
+
+def test_a_template_that_still_imports_dies_with_its_worker():
+    code = """
+import os, sys, time
+from workers.engines import TemplateEngines
+engines = TemplateEngines()
+engines._ready()
+print(engines.pid, flush=True)
+time.sleep(600)
+"""
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    template = psutil.Process(int(owner.stdout.readline()))
+    deadline = time.monotonic() + 30
+    while not any("numpy" in mapped.path for mapped in template.memory_maps()):  # it imports
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    assert gone([template])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -21,7 +22,7 @@ from app.domain.plan import JobSpec
 from app.domain.states import JobKind
 from app.domain.webhooks import new_secret
 from app.main import create_app
-from workers.files import FileStore
+from workers.files import Attempt, FileStore
 from workers.keeper import Keeper
 
 DAYS = timedelta(days=1)
@@ -44,7 +45,7 @@ def measure(database, store, tmp_path):
     def made(text, *, days, used=None, kind=JobKind.PREDICT):
         source = tmp_path / "source"
         source.write_text(text)
-        sha256 = store.put(source)
+        sha256 = store.put(source, Attempt(uuid.uuid4(), 1))
         at = now() - days * DAYS
         os.utime(store.path(sha256), (at.timestamp(), at.timestamp()))
         measurement_id, spec = new_id(), JobSpec("j", kind, {"listing": {"ref": "x:a"}})

@@ -8,7 +8,7 @@ from app.db.tables import Comparison, Job
 from app.domain.ids import new_id
 from app.domain.plan import JobSpec
 from app.domain.states import JobKind
-from workers.files import Scratch
+from workers.files import Attempt, Scratch
 from workers.reaper import Reaper
 
 
@@ -27,7 +27,7 @@ def test_a_lost_job_is_queued_again_and_its_leftovers_removed(  # noqa: PLR0917
     reaper, supervisor, inspect_job, job, quick, database
 ):
     lost, kept = inspect_job("tiny"), inspect_job("wide")
-    folders = [Scratch(quick.data_dir).make(item, supervisor.claim(item).attempt) for item in (lost, kept)]
+    folders = [Scratch(quick.data_dir).make(Attempt(item, supervisor.claim(item).attempt)) for item in (lost, kept)]
     expire(database, lost)
     assert reaper.look()
     assert [job(item).state for item in (lost, kept)] == ["queued", "running"]
@@ -40,7 +40,7 @@ def test_a_job_lost_too_often_fails_with_what_it_would_have_ended(reaper, superv
         session.add(Comparison(id=comparison_id, state="queued", a_ref="x:a", b_ref="x:b", scope={}))
     (job_id,) = add(JobSpec("compare", JobKind.COMPARE, {"comparison_id": str(comparison_id)}))
     assert supervisor.claim(job_id)
-    expire(database, job_id, attempt=3)
+    expire(database, job_id, spent=2)
     assert reaper.look()
     assert (job(job_id).state, job(job_id).failure_class) == ("failed", "lost")
     with database.read() as session:

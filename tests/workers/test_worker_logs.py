@@ -12,13 +12,14 @@ from app.domain.states import JobKind
 from app.services import audits
 from workers.engines import EngineChoice
 from workers.lease import Lease
+from workers.stopping import Stop
 from workers.supervisor import Supervisor
 
 
 @pytest.fixture
 def supervisor(settings, database):
     """One that runs jobs without the engine, which is never started."""
-    return Supervisor(settings, database, EngineChoice(), threading.Event())
+    return Supervisor(settings, database, EngineChoice(), Stop())
 
 
 def expanding(database, settings):
@@ -65,7 +66,7 @@ def test_the_heartbeats_thread_says_which_job_it_is_about(supervisor, database, 
                 session.execute(text("SELECT * FROM gone"))
 
     def _run(claim):
-        with Failing(database, claim, lease_s=0.1, stop=threading.Event()):
+        with Failing(database, claim, lease_s=0.1, stop=Stop()):
             assert seen.wait(10)
 
     supervisor._run = _run

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import fcntl
 import os
 import select
 import signal
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -38,3 +44,22 @@ def die_with(descriptor: int) -> None:
     # It may have closed before the kernel was told to watch it.
     if select.select([descriptor], [], [], 0)[0]:
         os.killpg(0, signal.SIGKILL)
+
+
+def die_with_parent(number: signal.Signals | None) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends; None: no more (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0 if number is None else int(number), 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, whatever session or group it moved to (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children() -> list[int]:
+    """Return the processes whose parent is this one, ended ones that nobody has waited for among them."""
+    found: list[int] = []
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
+            found += map(int, (thread / "children").read_text(encoding="ascii").split())
+    return found

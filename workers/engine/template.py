@@ -1,10 +1,14 @@
-"""A warm engine: one process with the frameworks imported, that forks a fresh child for every request.
+"""Where engines come from: one process that forks a fresh child for every request, and ends whatever a child leaves.
 
-``python -m workers.engine.template`` serves a Unix socket inherited as standard input. Each message is one byte with
+``python -m workers.engine.template`` imports the frameworks first; with ``--light`` only what every file needs, which
+takes half a second. It serves a Unix socket inherited as standard input. Each message is one byte with
 four descriptors: the child's standard input, output and error, and a status pipe, on which the template writes
 ``{"pid": int}`` after the fork and ``{"status": int}`` (a wait status) when the child has ended. It never loads a model
 or runs an operator, so that a fork of it is as good as a new process; the one thread that importing onnxruntime starts
-sleeps, and does not exist in the children. It ends when its socket closes.
+sleeps, and does not exist in the children.
+
+Processes that an engine starts become the template's children when the engine has ended, also those that moved to a
+session of their own, and are killed. It ends when its socket closes, and takes everything below it along.
 """
 
 from __future__ import annotations
@@ -18,9 +22,14 @@ import selectors
 import signal
 import socket
 import sys
+import time
+from typing import TYPE_CHECKING
 
 from workers.engine import isolation
 from workers.engine.safety import confinement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PRELOADED = (
     "numpy",
@@ -53,17 +62,33 @@ PRELOADED = (
 
 DESCRIPTORS = 4
 _STATUS = 3
+_STRAYS_S = 5.0
+"""Time that killed processes get to be gone; one that the kernel holds for longer is not waited for."""
+
+_STRAYS_POLL_S = 0.001
 
 
-def preload() -> list[str]:
-    """Import the frameworks; return the names of those that are not installed."""
+LIGHT = (
+    "numpy",
+    "onnx",
+    "onnx_ir",
+    "workers.engine.operations.compare",
+    "workers.engine.operations.importing",
+    "workers.engine.operations.inspecting",
+    "workers.engine.serve",
+)
+"""What takes a fraction of a second to import, and most operations on files and stored results use."""
+
+
+def preload(names: Sequence[str]) -> list[str]:
+    """Import modules; return the names of those that are not installed."""
     missing = []
-    for name in PRELOADED:
+    for name in names:
         try:
             importlib.import_module(name)
         except ImportError:
             missing.append(name)
-    if "torch.onnx" not in missing:
+    if "torch.onnx" in names and "torch.onnx" not in missing:
         from workers.engine.graph import shortcuts
 
         shortcuts.prepare()
@@ -92,6 +117,7 @@ class Template:
                 os.read(waking, 4096)
                 self._reap()
             if self._control in ready and not self._accept():
+                self._end_all()
                 return
 
     def _accept(self) -> bool:
@@ -131,17 +157,41 @@ class Template:
             os._exit(code)
 
     def _reap(self) -> None:
+        """Tell of the engines that have ended, when nothing that they started is left either."""
+        ended: list[tuple[int, int]] = []
         while self._children:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                break
             if pid == 0:
-                return
+                break
             descriptor = self._children.pop(pid, None)
             if descriptor is not None:
-                _tell(descriptor, {"status": status})
-                os.close(descriptor)
+                ended.append((descriptor, status))
+        if ended:
+            self._end_strays()
+        for descriptor, status in ended:
+            _tell(descriptor, {"status": status})
+            os.close(descriptor)
+
+    def _end_strays(self) -> None:
+        """Kill what engines that have ended left behind. Killing one may bring its own children here."""
+        deadline = time.monotonic() + _STRAYS_S
+        while (strays := set(isolation.children()) - set(self._children)) and time.monotonic() < deadline:
+            for pid in strays:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(_STRAYS_POLL_S)
+            for pid in strays:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+
+    def _end_all(self) -> None:
+        for pid in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        self._children.clear()
+        self._end_strays()
 
 
 def _tell(descriptor: int, value: dict[str, int]) -> None:
@@ -150,22 +200,29 @@ def _tell(descriptor: int, value: dict[str, int]) -> None:
         os.write(descriptor, json.dumps(value).encode() + b"\n")
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Serve the socket that is standard input."""
     isolation.own_group()
     confinement.no_core_dumps()
+    isolation.adopt_orphans()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     # The socket moves off 0, so that a library which reads standard input cannot take a request's byte.
     control = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    # Read when the libraries are imported; the children have no network in any case.
-    os.environ.update(confinement.OFFLINE)
-    if missing := preload():
+    light = arguments == ["--light"]
+    if not light:
+        # Importing takes seconds, in which it would not see that its socket closes.
+        isolation.die_with_parent(signal.SIGKILL)
+        # Read when the libraries are imported; the children have no network in any case.
+        os.environ.update(confinement.OFFLINE)
+    missing = preload(LIGHT if light else PRELOADED)
+    if missing and not light:
         sys.stderr.write(f"engine template: not installed: {', '.join(missing)}\n")
+    isolation.die_with_parent(None)
     Template(control).run()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -132,7 +132,7 @@ def test_what_a_scope_does_not_allow_is_refused(service, scope):
 def test_teams_meet_only_their_own_and_what_is_shared(service, scope):
     client, tokens, things, _ = service
     number = LEVELS.index(scope)
-    nobody = world.Things("zqnozq", {name: uuid.UUID(int=5) for name in things["own"][0].ids}, "zqnozq", "zqnozq")
+    nobody = world.Things("zqnozq", {name: uuid.UUID(int=5) for name in things["own"][0].ids}, "zqnozq", "zqnozq", {})
     # What is removed comes last.
     for route in sorted(NEEDED, key=lambda route: route.startswith("DELETE")):
         template = route.split(" ")[1]

@@ -115,7 +115,7 @@ def test_running_and_ended_jobs_with_attempts_and_lost_leases(client, database):
     assert found["zooaudit_job_attempts_total", "inspect"] == 2
     assert found["zooaudit_job_lease_losses_total", "inspect"] == 0
     with database.write() as session:
-        jobs.recover(session, max_attempts=1)
+        jobs.recover(session, max_attempts=1, back_off_s=5.0, longest_s=15.0)
         jobs.request_cancel(session, list(session.scalars(jobs.select(Job.id).where(Job.state == "queued"))))
     found = scraped(client)
     assert found["zooaudit_job_lease_losses_total", "inspect"] == 1

@@ -14,7 +14,7 @@ from app.domain.answer import Answer
 from app.domain.policies import Dimension
 from app.domain.verdicts import Finding, Place, Severity, Verdict
 from app.main import create_app
-from workers.files import FileStore
+from workers.files import Attempt, FileStore
 
 EXAMPLES = Path(__file__).parents[3] / "examples/digits"
 PAIR = {"a": "torchvision:resnet50@none", "b": "timm:resnet50@none"}
@@ -119,7 +119,7 @@ def test_a_diagram_is_served_or_says_why_not(client, database, settings):
     picture = settings.data_dir.parent / "picture.svg"
     picture.write_text('<svg xmlns="http://www.w3.org/2000/svg"><text>ä</text></svg>', encoding="utf-8")
     files = FileStore(settings.data_dir)
-    digest = files.put(picture)
+    digest = files.put(picture, Attempt(uuid.uuid4(), 1))
     stored({"diagram": {"left_out": None, "sha256": digest}})
     reply = client.get(f"{where}/diagram")
     assert reply.status_code == 200

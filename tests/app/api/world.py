@@ -45,11 +45,13 @@ class Things(NamedTuple):
     ids: dict[str, Any]
     dataset: str
     policy: str
+    ended: dict[str, Any]
 
     def path(self, route):
         """Return the path of a route that means these things."""
         name = self.policy if "/policies" in route else self.dataset
-        return route.format(**self.ids, zoo=self.zoo, name=name)
+        ids = self.ids | self.ended if route.endswith("/events") else self.ids  # those of the others never end
+        return route.format(**ids, zoo=self.zoo, name=name)
 
 
 def plant(database, team, zoo, number):
@@ -94,6 +96,7 @@ def _plant(session, word, zoo, number):
     audits = [add(Audit(state="succeeded", zoos=[word], **ended, finished_at=now())) for _ in range(2)]
     sides = {"a_ref": ref, "b_ref": ref, "architecture": word, "scope": _scope()}
     comparison = add(Comparison(state="queued", **sides))
+    ended_comparison = add(Comparison(state="failed", **sides, finished_at=now()))
     add(Job(kind="compare", state="queued", payload={}, comparison_id=comparison, team=session.info["team"]))
     of = {"comparison_id": comparison, "architecture": word, "a_ref": ref, "b_ref": ref, "zoo_a": zoo, "zoo_b": zoo}
     judged = {"metric": word, "magnitude": 1.0, "verdict": "outside", "severity": "critical", "details": {"said": word}}
@@ -130,7 +133,8 @@ def _plant(session, word, zoo, number):
     ids |= {"ended_audit_id": audits[1], "schedule_id": schedule, "vetting_id": vetting, "webhook_id": webhook}
     upload = add(Upload(name=word, sha256=f"{number}" * 64, bytes=1))
     ids |= {"upload_id": upload, "delivery_id": delivery, "key_id": key}
-    return Things(zoo, ids, dataset.name, policy["name"])
+    ended = {"comparison_id": ended_comparison, "audit_id": audits[1]}
+    return Things(zoo, ids, dataset.name, policy["name"], ended)
 
 
 def _payload(word, ref):

@@ -116,7 +116,7 @@ def test_a_killed_holder_frees_the_device_when_its_lease_ends(database, database
 
 def _recover(database):
     with database.write() as session:
-        return jobs.recover(session, max_attempts=3)[0]
+        return jobs.recover(session, max_attempts=3, back_off_s=5.0, longest_s=15.0)[0]
 
 
 RACER = """

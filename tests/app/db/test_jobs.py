@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from app.db import jobs
+from app.db import jobs, rings
 from app.db.clock import now
 from app.db.tables import Job
 from app.domain.plan import JobSpec
@@ -37,6 +37,10 @@ def claim(database, **changed):
 def state(database, job_id):
     with database.read() as session:
         return session.get_one(Job, job_id).state
+
+
+def recover(session, *, max_attempts):
+    return jobs.recover(session, max_attempts=max_attempts, back_off_s=5.0, longest_s=15.0)
 
 
 def expire(database):
@@ -71,7 +75,7 @@ def test_a_lost_lease_is_fenced_off(database):
     old = claim(database)
     expire(database)
     with database.write() as session:
-        assert jobs.recover(session, max_attempts=3) == ([old.id], [])
+        assert recover(session, max_attempts=3) == ([old.id], [])
         session.execute(update(Job).values(available_at=now()))
     new = claim(database)
     assert new.attempt == 2
@@ -106,7 +110,7 @@ def test_a_job_that_divides_itself_comes_back_with_what_its_parts_left(database)
     assert claim(database) is None, "the other part has not ended"
     with database.write() as session:
         jobs.fail(session, second, FailureClass.SUBJECT, {"code": "x"}, max_attempts=3)
-        assert jobs.released(session, second) == {"cpu": [whole.id]}
+        assert rings.released(session, second) == {"cpu": [whole.id]}
     again = claim(database)
     assert (again.id, again.attempt) == (whole.id, 2)
     with database.read() as session:
@@ -123,7 +127,7 @@ def test_a_job_that_kills_its_workers_is_given_up(database):
         assert claim(database)
         expire(database)
         with database.write() as session:
-            requeued, failed = jobs.recover(session, max_attempts=2)
+            requeued, failed = recover(session, max_attempts=2)
     assert (requeued, failed) == ([], [ids["one"]])
     with database.read() as session:
         job = session.get_one(Job, ids["one"])
@@ -134,7 +138,7 @@ def test_a_live_lease_is_left_alone(database):
     add(database, spec())
     claimed = claim(database)
     with database.write() as session:
-        assert jobs.recover(session, max_attempts=3) == ([], [])
+        assert recover(session, max_attempts=3) == ([], [])
         assert jobs.heartbeat(session, claimed, lease_s=30, progress={"done": 1}) is False
 
 
@@ -183,7 +187,7 @@ def test_closure_holds_everything_needed(database):
 
 RACER = """
 import sys, uuid
-from app.db import jobs
+from app.db import jobs, rings
 from app.db.session import Database
 database = Database(sys.argv[1])
 sys.stdin.readline()

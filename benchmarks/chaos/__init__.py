@@ -1,0 +1,1 @@
+"""Real services under fire: their processes, their work, the faults, and what must be true afterwards."""
