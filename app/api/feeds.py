@@ -183,6 +183,8 @@ class Feeds:
         ``session`` is the caller's, who has to be let see it. The feed reads on its own, as the caller's team sees it.
         """
         seen = look(session, of, START)
+        # The connection goes back on this thread: elsewhere its end waits for a thread, and those for connections.
+        session.rollback()
         if last == END and seen.ended:
             return Response(status_code=204)  # a browser's EventSource then stops asking
 
