@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
 from fastapi import Depends, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -42,6 +43,10 @@ from app.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+THREADS = 10
+"""Requests that are worked on at the same time. Fewer than the pool has connections (15): threads that wait for one
+would keep those that hold one from the thread that they need to answer and give it back.
+"""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -59,6 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = THREADS
         chosen.data_dir.mkdir(parents=True, exist_ok=True)
         database = Database(chosen.url)
         if chosen.embedded:

@@ -127,6 +127,8 @@ class Feed:
                 seen = await run_in_threadpool(self._look, self._events[-1].place if self._events else START)
             except SQLAlchemyError as error:
                 _log.warning("progress not read", error=str(error))
+            except Exception:  # noqa: BLE001 - whoever watches would wait for ever
+                _log.exception("progress not read")
             else:
                 self._add(seen)
                 if seen.ended:

@@ -58,7 +58,9 @@ def since(session: Session, roots: Sequence[uuid.UUID], after: Place, *, all_end
     if session.get_bind().dialect.name == "postgresql" and not all_ended:
         oldest = func.pg_snapshot_xmin(func.pg_current_snapshot())
         rows = rows.where(Job.change < cast(cast(oldest, Text), BigInteger))
-    return [_changed(job) for job in session.scalars(rows.order_by(Job.change, Job.id))]
+    # What this session has read of a job before, in another moment of the same transaction, may be out of date.
+    read = rows.order_by(Job.change, Job.id).execution_options(populate_existing=True)
+    return [_changed(job) for job in session.scalars(read)]
 
 
 def _changed(job: Job) -> Changed:

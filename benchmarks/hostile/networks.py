@@ -9,7 +9,7 @@ import marshal
 import zipfile
 from typing import TYPE_CHECKING, Any
 
-import h5py
+import h5py  # type: ignore[import-untyped]  # it ships no types
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
 
-import joblib
+import joblib  # type: ignore[import-untyped]  # it ships no types
 import numpy as np
 import torch
 
