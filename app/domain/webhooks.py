@@ -130,29 +130,27 @@ _NEVER = tuple(
     )
 )
 _PUBLIC_6 = ipaddress.ip_network("2000::/3")
-_NEVER_6 = tuple(map(ipaddress.ip_network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
+_NEVER_6 = tuple(map(ipaddress.ip_network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 _CARRIES_4 = (
-    # Networks whose addresses stand for an IPv4 address, and how many bits follow it.
-    (ipaddress.ip_network("::ffff:0:0/96"), 0),  # mapped
-    (ipaddress.ip_network("::ffff:0:0:0/96"), 0),  # translated
-    (ipaddress.ip_network("64:ff9b::/96"), 0),  # NAT64
-    (ipaddress.ip_network("2002::/16"), 80),  # 6to4
+    # Networks whose addresses end with the IPv4 address that they stand for.
+    ipaddress.ip_network("::ffff:0:0/96"),  # mapped
+    ipaddress.ip_network("::ffff:0:0:0/96"),  # translated
+    ipaddress.ip_network("64:ff9b::/96"),  # NAT64
 )
 
 
 def may_go_to(address: Address, allowed: Collection[Network]) -> bool:
     """Whether a message may be sent to an address: one of the public Internet, or of a network that was allowed.
 
-    Loopback, private, link-local, shared (CGNAT), multicast and reserved addresses and those at which clouds answer
+    Loopback, private, link-local, shared (CGNAT), multicast, reserved and 6to4 addresses and those at which clouds answer
     with a machine's credentials are not public. An IPv6 address that stands for an IPv4 address is judged as that.
     """
     if any(address in network for network in allowed):
         return True
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _NEVER)
-    for network, follow in _CARRIES_4:
-        if address in network:
-            return may_go_to(ipaddress.IPv4Address((int(address) >> follow) & 0xFFFFFFFF), allowed)
+    if any(address in network for network in _CARRIES_4):
+        return may_go_to(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF), allowed)
     return address in _PUBLIC_6 and not any(address in network for network in _NEVER_6)
 
 
