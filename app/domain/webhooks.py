@@ -142,8 +142,9 @@ _CARRIES_4 = (
 def may_go_to(address: Address, allowed: Collection[Network]) -> bool:
     """Whether a message may be sent to an address: one of the public Internet, or of a network that was allowed.
 
-    Loopback, private, link-local, shared (CGNAT), multicast, reserved and 6to4 addresses and those at which clouds answer
-    with a machine's credentials are not public. An IPv6 address that stands for an IPv4 address is judged as that.
+    Loopback, private, link-local, shared (CGNAT), multicast, reserved and 6to4 addresses and those at which clouds
+    answer with a machine's credentials are not public. An IPv6 address that stands for an IPv4 address is judged as
+    that.
     """
     if any(address in network for network in allowed):
         return True
