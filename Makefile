@@ -87,7 +87,7 @@ benchmark-latency: $(INSTALLED) ## Measure every figure of docs/latency.md (two 
 	$(BIN)/python benchmarks/latency.py
 
 .PHONY: benchmark-chaos
-benchmark-chaos: $(INSTALLED) ## Kill workers, reaper, broker and databases under 2,000 jobs; every figure of docs/operations.md on it
+benchmark-chaos: $(INSTALLED) ## Kill workers, reaper, broker and databases under 2,000 jobs; see docs/operations.md
 	$(BIN)/python benchmarks/chaos.py
 
 .PHONY: benchmark-load

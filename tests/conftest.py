@@ -152,3 +152,32 @@ def redis_url(redis_server):
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server
+
+
+@pytest.fixture
+def network():
+    """Return what writes a network of one convolution and a classifier, and returns its reference."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    def write(path, channels):
+        weights = [
+            numpy_helper.from_array(np.ones(shape, dtype=np.float32), name)
+            for name, shape in (("w", (channels, 3, 3, 3)), ("v", (channels, 10)))
+        ]
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["c"]),
+            helper.make_node("GlobalAveragePool", ["c"], ["p"]),
+            helper.make_node("Flatten", ["p"], ["f"]),
+            helper.make_node("MatMul", ["f", "v"], ["y"]),
+        ]
+        ends = [
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
+            for name, shape in (("x", [1, 3, 8, 8]), ("y", [1, 10]))
+        ]
+        graph = helper.make_graph(nodes, "network", *ends, weights)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+        return f"file:{path}"
+
+    return write

