@@ -8,10 +8,11 @@ from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import TEXT, OfSettings, Reading, Writing
+from app.api.etags import IfNoneMatch, documented, reply
 from app.api.lists import ListQuery, Text
 from app.api.models import Failure, PageOf, Progress, RequestModel, Words
 from app.api.problems import responses
-from app.domain.states import State
+from app.domain.states import FINAL, State
 from app.queue import ring
 from app.services import predictions
 
@@ -79,10 +80,11 @@ def submit(
     return predictions.show_import(session, submitted.id)
 
 
-@router.get("/imports/{import_id}", response_model=Import, responses=responses(404, 422))
-def show_import(import_id: UUID, session: Reading) -> dict[str, Any]:
+@router.get("/imports/{import_id}", response_model=Import, responses=documented() | responses(404, 422))
+def show_import(import_id: UUID, session: Reading, if_none_match: IfNoneMatch = None) -> Response:
     """Look at an import."""
-    return predictions.show_import(session, import_id)
+    shown = Import.model_validate(predictions.show_import(session, import_id))
+    return reply(shown, if_none_match, final=shown.state in FINAL)
 
 
 class PredictionFilters(ListQuery):

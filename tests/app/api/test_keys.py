@@ -56,6 +56,20 @@ def test_the_first_key_ends_the_time_without_keys(settings, make):
         assert client.get("/v1/keys", headers=make("admin")).json()["items"][-1]["last_used_on"] is not None
 
 
+def test_a_key_that_is_asked_for_twice_is_made_once_and_shown_once(settings, make):
+    headers = make("admin") | {"Idempotency-Key": "k"}
+    body = {"name": "CI", "team": "red", "scope": "read"}
+    with TestClient(create_app(settings)) as client:
+        first, again = (client.post("/v1/keys", json=body, headers=headers) for _ in range(2))
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert again.json() == first.json() | {"token": None}
+        assert is_token(first.json()["token"])
+        assert again.headers["Location"] == first.headers["Location"]
+        assert len(client.get("/v1/keys?scope=read", headers=headers).json()["items"]) == 1
+        other = client.post("/v1/keys", json=body | {"scope": "admin"}, headers=headers)
+        assert (other.status_code, other.json()["type"]) == (422, "urn:zooaudit:idempotency-key-reused")
+
+
 def test_another_process_notices_a_revoked_key_in_time(settings, database, make, monkeypatch):
     headers = make("read")
     with TestClient(create_app(settings)) as client:
