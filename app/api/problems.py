@@ -54,7 +54,7 @@ _TEXTS = {
     406: "The service cannot answer in the format that is asked for.",
     409: "The request does not fit the resource's present state.",
     410: "What is asked for was deleted when it had been kept as long as the settings say.",
-    413: "The body is larger than the settings allow.",
+    413: "The body is larger than the settings allow, or than the room that the team's uploads have left.",
     415: "The body is of a type that the route does not read.",
     422: "The request is malformed, names something unknown, or contradicts itself.",
     429: "The key has used what it is allowed in a minute or a day.",

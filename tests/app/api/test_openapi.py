@@ -8,7 +8,6 @@ import pytest
 from app.main import create_app
 from app.settings import Settings
 
-
 TWICE = {
     "POST /v1/uploads": "the same bytes are one upload",
     "POST /v1/policies": "the same content makes no new version",
