@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_init
 
 from app import logs
 from app.settings import Settings
+from workers import temporary
 from workers.stopping import MARGIN_S
 
 SOCKET_TIMEOUT_S = 10.0
@@ -58,3 +59,8 @@ app = make_app(Settings())
 @setup_logging.connect
 def _configure_logs(**_: Any) -> None:  # noqa: ANN401 - what Celery would have set up
     logs.configure()
+
+
+@worker_init.connect
+def _own_temporary_files(**_: Any) -> None:  # noqa: ANN401 - the worker, before its pool is forked
+    temporary.use_own(Settings().data_dir)

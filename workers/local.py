@@ -24,7 +24,7 @@ from app.db import audits, comparisons
 from app.db.session import Database
 from app.domain.states import FINAL
 from app.settings import Settings
-from workers import looks
+from workers import looks, temporary
 from workers.engines import EngineChoice
 from workers.reaper import DEVICES, Reaper, look_s
 from workers.scheduler import duties
@@ -142,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure()
     tracing.configure("zooaudit-worker")
     settings = Settings()
+    temporary.use_own(settings.data_dir)
     database = Database(settings.url)
     slots, devices = options.slots or settings.worker_slots, options.device or DEVICES[:1]
     worker = LocalWorker(settings, database, slots=slots, devices=devices, schedules=options.schedules)

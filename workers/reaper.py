@@ -17,7 +17,7 @@ from app import queue
 from app.db import jobs, rings
 from app.db.tables import Job
 from app.domain.states import State
-from workers import commit, looks
+from workers import commit, looks, temporary
 from workers.files import Attempt, FileStore, Scratch
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ class Reaper:
             queue.ring(self._settings, {device: ids})
 
     def _sweep(self) -> None:
-        """Remove scratch folders and unfinished files of attempts that have ended."""
+        """Remove scratch folders and unfinished files of attempts that have ended, and what dead workers left."""
+        temporary.sweep(self._settings.data_dir)
         folders, partials = Scratch(self._settings.data_dir).left(), FileStore(self._settings.data_dir).left()
         FileStore(self._settings.data_dir).sweep(older_than_s=_PARTIAL_S)
         ids = {attempt.job for attempt, _ in (*folders, *partials)}
