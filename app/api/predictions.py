@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import TEXT, OfSettings, Reading, Writing
+from app.api.dependencies import TEXT, OfCaller, OfSettings, Reading, Writing
 from app.api.etags import IfNoneMatch, documented, reply
 from app.api.lists import ListQuery, Text
 from app.api.models import Failure, PageOf, Progress, RequestModel, Words
@@ -70,11 +70,12 @@ def submit(
     session: Writing,
     *,
     settings: OfSettings,
+    caller: OfCaller,
     response: Response,
     after_commit: BackgroundTasks,
 ) -> dict[str, Any]:
     """Import the predictions of a `.npz` or Parquet file."""
-    submitted = predictions.submit(session, settings, body.model_dump())
+    submitted = predictions.submit(session, settings, body.model_dump(), caller)
     response.headers["Location"] = f"/v1/predictions/imports/{submitted.id}"
     after_commit.add_task(ring, settings, submitted.ring)
     return predictions.show_import(session, submitted.id)

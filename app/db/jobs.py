@@ -99,7 +99,7 @@ def _row(session: Session, spec: JobSpec) -> dict[str, Any]:
     # What a team does by itself is found by that team alone.
     work_key = spec.work_key if spec.work_key is None or team == SHARED else f"{spec.work_key} of {team}"
     return {
-        "id": new_id(),
+        "id": spec.id or new_id(),
         "kind": spec.kind,
         "priority": spec.priority,
         "payload": spec.payload,

@@ -95,7 +95,10 @@ def test_every_final_result_is_sent_once(settings, database, seeded, tmp_path):
         )
     with TestClient(create_app(settings)) as client:
         body = {"model": "recorded:x", "dataset": "digits", "path": "/x.npz"}
-        imported = client.post("/v1/predictions/imports", json=body).headers["Location"]
+        once = {"Idempotency-Key": "once"}
+        (imported,) = {
+            client.post("/v1/predictions/imports", json=body, headers=once).headers["Location"] for _ in range(2)
+        }
         assert "etag" not in client.get(imported).headers
         with database.write() as session:
             session.execute(update(Job).where(Job.kind == "import").values(state="failed"))
