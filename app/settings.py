@@ -106,6 +106,11 @@ class Settings(BaseSettings):
     key_submissions_per_day: int = Field(
         default=20_000, ge=1, description="Submissions a day, requests that queue work, of such a key."
     )
+    team_jobs: int = Field(
+        default=50_000,
+        ge=1,
+        description="Jobs of one team that may be under way when it submits more by an API key; 429 from then on.",
+    )
     upload_bytes: int = Field(default=2 * 2**30, ge=1, description="Size of the largest file that may be uploaded.")
     upload_team_bytes: int = Field(
         default=100 * 2**30, ge=1, description="Bytes that the uploads of one team may have together."

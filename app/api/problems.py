@@ -57,7 +57,7 @@ _TEXTS = {
     413: "The body is larger than the settings allow, or than the room that the team's uploads have left.",
     415: "The body is of a type that the route does not read.",
     422: "The request is malformed, names something unknown, or contradicts itself.",
-    429: "The key has used what it is allowed in a minute or a day.",
+    429: "The key has used what it may use in a minute or a day, or its team has too much under way.",
     500: "The service failed; its log says why.",
     503: "The service or its database is not ready.",
     507: "There is no room for what was sent.",
