@@ -22,6 +22,25 @@ if TYPE_CHECKING:
 
 FINAL = ("succeeded", "failed", "cancelled")
 MEASURING = ("inspect", "import")
+WRONG = (
+    "jobs not ended",
+    "jobs not ended exactly once",
+    "changes after an end",
+    "attempts claimed twice",
+    "jobs that ended before what they need",
+    "measurements missing",
+    "measurements doubled",
+    "measurements of jobs that did not succeed",
+    "files missing or wrong",
+    "ended otherwise than they have to",
+    "wrong numbers",
+    "answers missing",
+    "findings doubled",
+    "temporary files left",
+    "orphans after a kill",
+    "orphans at the end",
+)
+"""Figures of a run that have to be zero; the last two are the caller's."""
 
 _LOG = "CREATE TABLE chaos_log (n {serial}, at double precision, job {uuid}, before text, after text, attempt int)"
 _NOTE = (
