@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
+from billiard import pool
 from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from app.db.jobs import Claim
 
 _log = structlog.get_logger()
+
+_RESULTS_TENTHS_S = 10
+"""Time in which Celery has to read a pool process's last result at its end."""
 
 _of_worker = Stop()
 """Made before the pool's processes are forked, which share it."""
@@ -103,6 +107,9 @@ def _on_shutdown(how: str, **_: object) -> None:
 def _on_start(**_: object) -> None:
     # Celery's processes go on by themselves when the one that started them is killed.
     die_with_parent(signal.SIGTERM)
+    # A Celery that ends may read no more results; each process would wait half a minute for it. Nothing is lost: the
+    # result only acknowledges a doorbell.
+    pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _RESULTS_TENTHS_S
 
 
 @worker_process_shutdown.connect

@@ -107,7 +107,7 @@ class VerdictRequest(RequestModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-class Judged(BaseModel):
+class JudgedAgain(BaseModel):
     """What a stored comparison says under a policy. Fields as a comparison has them."""
 
     comparison_id: UUID
@@ -148,6 +148,9 @@ class Item(BaseModel):
     cell: Cell
     a: Best
     b: Best
+
+
+_DIAGRAM = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 480"><text x="8" y="16">Conv</text></svg>'
 
 
 @router.post("", status_code=202, response_model=Comparison, responses=responses(422))
@@ -207,7 +210,10 @@ def show(comparison_id: UUID, session: Reading, if_none_match: IfNoneMatch = Non
 @router.get(
     "/{comparison_id}/diagram",
     response_class=Response,
-    responses={200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}}, **responses(404, 422)},
+    responses={
+        200: {"content": {"image/svg+xml": {"schema": {"type": "string"}, "example": _DIAGRAM}}},
+        **responses(404, 422),
+    },
 )
 def diagram(comparison_id: UUID, session: Reading, settings: OfSettings) -> Response:
     """Draw both graphs side by side with their differences coloured, as an SVG document."""
@@ -232,7 +238,7 @@ def find_items(
     return items.find(session, settings, comparison_id, query.selection())
 
 
-@router.post("/{comparison_id}/verdicts", response_model=Judged, responses=responses(404, 409, 422))
+@router.post("/{comparison_id}/verdicts", response_model=JudgedAgain, responses=responses(404, 409, 422))
 def judge(comparison_id: UUID, body: VerdictRequest, session: Reading) -> dict[str, Any]:
     """Judge a stored comparison under another policy; nothing is measured or stored."""
     return vettings.judge(session, comparison_id, body.plain()["policy"])

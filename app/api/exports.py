@@ -39,7 +39,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
             CSV: {"schema": {"type": "string"}, "example": "dimension,metric,effect\r\naccuracy,top1,-0.002\r\n"},
-            PARQUET: {"schema": {"type": "string", "format": "binary"}},
+            PARQUET: {"schema": {"type": "string", "format": "binary"}, "example": "PAR1..."},
         }
     }
 }

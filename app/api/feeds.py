@@ -47,7 +47,12 @@ ID = rf"^({END}|[0-9]{{1,19}}\.[0-9a-f]{{32}}\.[0-9a-f]{{12}})$"
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events `job`, `progress` and, last, `end`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "example": 'event: end\ndata: {"state": "succeeded"}\nid: end\n\n',
+            }
+        },
     },
     204: {"description": "`Last-Event-ID` is that of the event `end`: there is nothing more."},
     **responses(404, 422),

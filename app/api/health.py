@@ -81,7 +81,10 @@ def _metrics(request: Request) -> Metrics:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **responses()},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": "zooaudit_database_up 1.0\n"}}},
+        **responses(),
+    },
 )
 def metrics(of: Annotated[Metrics, Depends(_metrics)]) -> Response:
     """Write numbers of jobs and requests in the text format of Prometheus."""

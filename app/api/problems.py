@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from app.api import examples
 from app.api.access import HEADER
 from app.api.scopes import NEEDED
 from app.errors import ServiceError
@@ -171,7 +172,7 @@ async def answer(request: Request, error: ServiceError | SQLAlchemyError) -> JSO
     return await _unexpected(request, error)
 
 
-def _documented_only_as_problems(app: FastAPI) -> Callable[[], dict[str, Any]]:
+def _completed(app: FastAPI) -> Callable[[], dict[str, Any]]:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -186,6 +187,7 @@ def _documented_only_as_problems(app: FastAPI) -> Callable[[], dict[str, Any]]:
                 for content in (reply.get("content", {}) for reply in operation["responses"].values()):
                     if MEDIA_TYPE in content:
                         content.pop("application/json", None)
+        examples.add(document)
         return document
 
     return openapi
@@ -198,4 +200,4 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(Exception, _unexpected)
-    app.openapi = _documented_only_as_problems(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
+    app.openapi = _completed(app)  # type: ignore[method-assign]  # FastAPI's own way to change it

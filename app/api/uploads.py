@@ -24,7 +24,10 @@ _BODY = {
     "requestBody": {
         "required": True,
         "description": "The file's bytes, as they are.",
-        "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in _MEDIA},
+        "content": {
+            media: {"schema": {"type": "string", "format": "binary"}, "example": "\b\b\x12\x07pytorch"}
+            for media in _MEDIA
+        },
     }
 }
 _AT_ONCE = 1 << 20

@@ -22,6 +22,16 @@ from app.services import vettings
 router = APIRouter(prefix="/v1/vettings", tags=["vettings"])
 
 
+_SUMMARY = """### Vetting: pass
+
+`torchvision:resnet50@IMAGENET1K_V2` in place of `timm:resnet50.a1_in1k`, under policy drop-in-api version 1.
+
+| criterion | tier | verdict | numbers |
+| --- | --- | --- | --- |
+| interface | critical | inside | the same input, output and label space |
+"""
+
+
 class VettingRequest(Asked):
     """A candidate that is to take a reference's place, or a stored comparison (A the candidate), and a policy."""
 
@@ -136,7 +146,10 @@ def find(session: Reading, query: Annotated[VettingFilters, Query()]) -> dict[st
 @router.get(
     "/{vetting_id}.md",
     response_class=Response,
-    responses={200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}, **responses(404, 422)},
+    responses={
+        200: {"content": {"text/markdown": {"schema": {"type": "string"}, "example": _SUMMARY}}},
+        **responses(404, 422),
+    },
 )
 def show_summary(vetting_id: UUID, session: Reading) -> Response:
     """Look at a vetting as Markdown, fit for a pull request."""

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -222,11 +223,15 @@ def test_a_model_whose_classes_are_exchanged_is_named_against_an_honest_one(trai
 
 
 @pytest.mark.slow
-def test_every_model_of_both_zoos_from_training_to_comparison(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names", [pytest.param(["lenet5"], id="lenet5"), pytest.param(MODELS, id="all", marks=pytest.mark.exhaustive)]
+)
+def test_models_of_both_zoos_from_training_to_comparison(tmp_path: Path, names: Sequence[str]) -> None:
     root = copy_zoos(tmp_path)
-    done = train(root)
+    done = train(root, *(word for name in names for word in ("--model", name)))
     assert done.returncode == 0, done.stderr
-    blocks = {name: check_pair(root, name, tmp_path) for name in MODELS}
+    blocks = {name: check_pair(root, name, tmp_path) for name in names}
     differences = {name: block["top1"]["difference"] for name, block in blocks.items()}
-    assert np.count_nonzero(list(differences.values())) >= 3, differences
-    assert {name: block["suspicions"] for name, block in blocks.items()} == {name: [] for name in MODELS}
+    # Few items in a hundred are answered otherwise, so that one model may come out equal by chance.
+    assert np.count_nonzero(list(differences.values())) >= len(names) - 1, differences
+    assert {name: block["suspicions"] for name, block in blocks.items()} == {name: [] for name in names}

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Graph = CanonicalGraph
 
+pytestmark = pytest.mark.xdist_group("golden")  # each network is exported once
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Graph]:
@@ -138,7 +140,7 @@ def test_resnet50_torchvision_against_timm_is_identical(built: Any, light: Any) 
         ("torchvision:inception_v3", "timm:inception_v3", 299),
         # timm's VGG head is convolutional; it equals the dense one at 224x224.
         ("torchvision:vgg16", "timm:vgg16", 224),
-        ("torchvision:vgg19", "timm:vgg19", 224),
+        pytest.param("torchvision:vgg19", "timm:vgg19", 224, marks=pytest.mark.exhaustive),
     ],
 )
 def test_torchvision_against_timm_is_identical(built: Any, a: str, b: str, size: int) -> None:
