@@ -170,11 +170,8 @@ def _answers(session: Session, cases: list[Case]) -> dict[str, int]:
         else:
             row = session.get_one(Comparison, case.id)
             state, code = row.state, (row.error or {}).get("code")
-            findings = Counter(
-                session.execute(
-                    select(Finding.dimension, Finding.metric).where(Finding.comparison_id == case.id)
-                ).tuples()
-            )
+            metrics = select(Finding.dimension, Finding.metric).where(Finding.comparison_id == case.id)
+            findings = Counter(tuple(row) for row in session.execute(metrics))
             doubled += sum(number > 1 for number in findings.values())
             missing += state == "succeeded" and not findings
             if case.top1 and state == "succeeded":
