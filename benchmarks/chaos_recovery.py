@@ -2,7 +2,7 @@
 
     python benchmarks/chaos_recovery.py [--kills 20] [--lease 6] [--seed 1] [--embedded]
 
-Postgres, Redis, a reaper and two Celery workers, or with ``--embedded`` one ``zooaudit serve`` on SQLite, which a
+Postgres, Redis, a reaper and four Celery workers, or with ``--embedded`` one ``zooaudit serve`` on SQLite, which a
 service manager starts again. The job is one that never ends here, and each loss makes its next wait longer, up to the
 longest. The time is from the signal to the claim, by the database's own record.
 """
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--embedded", action="store_true", help="zooaudit serve on SQLite instead")
     options = parser.parse_args()
     common = {"lease_s": options.lease, "max_attempts": 4 * options.kills}
-    opened = sites.embedded(**common) if options.embedded else sites.production(**common, workers=2)
+    opened = sites.embedded(**common) if options.embedded else sites.production(**common, workers=4)
     worst = 0.0
     with opened as site:
         victim = Victim(site, Random(options.seed))  # noqa: S311 - the same again, not unpredictable
