@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import structlog
 from anyio import to_thread
 from fastapi import Depends, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,11 +39,15 @@ from app.api.metrics import Metrics
 from app.db.migrate import upgrade
 from app.db.session import Database
 from app.errors import ServiceError
+from app.services.backlog import Backlog
 from app.services.keyring import Keyring
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+_log = structlog.get_logger(__name__)
+
 THREADS = 10
 """Requests that are worked on at the same time. Fewer than the pool has connections (15): threads that wait for one
 would keep those that hold one from the thread that they need to answer and give it back.
@@ -72,8 +77,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.database = database
         app.state.feeds = Feeds(database)
         app.state.keyring = Keyring(database)
-        if settings is None and not chosen.embedded:
-            _refuse_without_keys(app.state.keyring)
+        app.state.backlog = Backlog(database, chosen.team_jobs)
+        if settings is None:
+            _tell_without_keys(app.state.keyring, may_start=chosen.embedded)
         with metrics.of(database, chosen):
             yield
         database.dispose()
@@ -115,11 +121,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _refuse_without_keys(keyring: Keyring) -> None:
-    """Raise ServiceError when a production service has no keys; when it cannot tell yet, each request is judged."""
+def _tell_without_keys(keyring: Keyring, *, may_start: bool) -> None:
+    """Say that there are no keys, or raise ServiceError where a service without any may not start.
+
+    Which address the server will listen on nobody knows yet, so each request is judged by its own connection. So it is
+    when the database does not answer.
+    """
     try:
         if keyring.any_exist():
             return
     except SQLAlchemyError:
         return
-    raise ServiceError(NO_KEYS, slug="no-keys")
+    if not may_start:
+        raise ServiceError(NO_KEYS, slug="no-keys")
+    _log.warning("no API keys", detail=NO_KEYS)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alembic import command
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from app.db import migrate
 from app.domain import answer
@@ -86,6 +86,13 @@ def fill(database: Database, size: Size) -> None:
     migrate.upgrade(database)
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
+        connection.execute(text("CREATE TABLE load_filled ()"))
+
+
+def is_filled(database: Database) -> bool:
+    """Whether a database was filled before, to the end."""
+    with database.engine.connect() as connection:
+        return "load_filled" in inspect(connection).get_table_names()
 
 
 def to(database: Database, revision: str) -> None:

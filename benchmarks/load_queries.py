@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import event, select, text
 
-from app.db import comparisons, findings, listings
+from app.db import comparisons, findings, listings, migrate
 from app.db.session import Database
 from app.db.tables import Audit, Comparison, Finding, Listing
 from app.main import create_app
@@ -229,14 +229,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="requests/s")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows")
-    parser.add_argument("--database-url", help="one that is filled already; default: a Postgres of its own")
+    parser.add_argument("--kept", type=Path, help="folder to keep the filled database in, and to find it in again")
     options = parser.parse_args()
-    with postgres(options.database_url) as url:
+    with postgres(options.kept) as url:
         database = Database(url)
-        if options.database_url is None:
+        if load_fill.is_filled(database):
+            migrate.upgrade(database)
+        else:
             started = time.monotonic()
-            size = load_fill.Size(int(50_000 * options.scale), int(200_000 * options.scale))
-            load_fill.fill(database, size)
+            load_fill.fill(database, load_fill.Size(int(50_000 * options.scale), int(200_000 * options.scale)))
             print(f"filled in {time.monotonic() - started:.0f} s", flush=True)
         with database.engine.connect() as connection:
             rows = load_fill.counts(connection)

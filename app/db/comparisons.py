@@ -7,9 +7,9 @@ the jobs it waits for has been started. A job that was lost or failed without st
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, exists, or_, select, update
+from sqlalchemy import and_, bindparam, exists, or_, select, update
 from sqlalchemy.orm import aliased
 
 from app.db import outbox, shown_states
@@ -22,7 +22,7 @@ from app.domain.states import FINAL, JobKind, State
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
@@ -35,11 +35,6 @@ ENDED_BADLY = (State.FAILED, State.CANCELLED)
 def get(session: Session, comparison_id: uuid.UUID, *, to_change: bool = False) -> Comparison | None:
     """Return one comparison; ``to_change`` locks its row until the transaction ends."""
     return session.get(Comparison, comparison_id, with_for_update=to_change or None)
-
-
-def compare_job(session: Session, comparison_id: uuid.UUID) -> Job | None:
-    """Return the job that ends a comparison."""
-    return session.scalar(select(Job).where(Job.comparison_id == comparison_id, Job.kind == JobKind.COMPARE))
 
 
 def succeed(session: Session, comparison_id: uuid.UUID, answer: Answer) -> bool:
@@ -96,30 +91,64 @@ def _in_state(state: State) -> tuple[ColumnElement[bool], ...]:
     return shown_states.conditions(Comparison.state, state, started=started(), broken=broken())
 
 
+def of_ids(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Comparison]:
+    """Return comparisons by id."""
+    return {each.id: each for each in session.scalars(select(Comparison).where(Comparison.id.in_(ids)))}
+
+
+class End(NamedTuple):
+    """The job that ends a comparison. ``begun``: it has been started, or one that it needs."""
+
+    job_id: uuid.UUID
+    state: str
+    error: dict[str, Any] | None
+    begun: bool
+
+
+_last, _needed = aliased(Job), aliased(Job)
+_ENDS = select(
+    _last.comparison_id,
+    _last.id,
+    _last.state,
+    _last.error,
+    or_(
+        _last.attempt > 0,
+        exists().where(JobNeed.job_id == _last.id, _needed.id == JobNeed.needs_id, _needed.attempt > 0),
+    ),
+).where(_last.kind == JobKind.COMPARE, _last.comparison_id.in_(bindparam("ids", expanding=True)))
+"""Made once: making it takes longer than Postgres takes to answer it."""
+
+
+def ends(session: Session, comparison_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, End]:
+    """Return by comparison the job that ends it; those of many pairs in one job have none."""
+    if not comparison_ids:
+        return {}
+    return {each: End(*of_job) for each, *of_job in session.execute(_ENDS, {"ids": list(comparison_ids)})}
+
+
 Shown = tuple[State, dict[str, Any] | None]
 """The state that a reader sees of a comparison, and the error with it."""
+
+
+def shown_by(comparison: Comparison, end: End | None) -> Shown:
+    """Return what a reader sees of a comparison whose last job is ``end``."""
+    if end is not None and comparison.state == State.QUEUED:
+        if end.state in ENDED_BADLY:
+            return State.FAILED, end.error
+        if end.begun and end.state not in FINAL:
+            return State.RUNNING, None
+    return State(comparison.state), comparison.error
+
+
+def shown_each(session: Session, comparisons: Sequence[Comparison]) -> dict[uuid.UUID, Shown]:
+    """Return what a reader sees of each comparison, by id."""
+    waiting = ends(session, [each.id for each in comparisons if each.state == State.QUEUED])
+    return {each.id: shown_by(each, waiting.get(each.id)) for each in comparisons}
 
 
 def shown(session: Session, comparison: Comparison) -> Shown:
     """Return what a reader sees of a comparison."""
     return shown_each(session, [comparison])[comparison.id]
-
-
-def shown_each(session: Session, comparisons: Sequence[Comparison]) -> dict[uuid.UUID, Shown]:
-    """Return what a reader sees of each comparison, by id."""
-    found: dict[uuid.UUID, Shown] = {each.id: (State(each.state), each.error) for each in comparisons}
-    waiting = [each.id for each in comparisons if each.state == State.QUEUED]
-    if not waiting:
-        return found
-    ends = select(Job.comparison_id, Job.error).where(Job.kind == JobKind.COMPARE, Job.state.in_(ENDED_BADLY))
-    bad = {row.comparison_id: row.error for row in session.execute(ends.where(Job.comparison_id.in_(waiting)))}
-    begun = set(session.scalars(select(Comparison.id).where(Comparison.id.in_(waiting), started())))
-    for each in waiting:
-        if each in bad:
-            found[each] = (State.FAILED, bad[each])
-        elif each in begun:
-            found[each] = (State.RUNNING, None)
-    return found
 
 
 def _of_zoo(zoo: str) -> tuple[ColumnElement[bool], ...]:

@@ -32,7 +32,9 @@ def claim(session: Session, *, client: str, key: str, request_hash: str, resourc
         "resource_id": resource_id,
         "created_at": now(),
     }
-    session.execute(insert(IdempotencyKey).values(**values).on_conflict_do_nothing())
+    adding = insert(IdempotencyKey).on_conflict_do_nothing().returning(IdempotencyKey.resource_id)
+    if session.scalar(adding, values) is not None:
+        return resource_id
     columns = select(IdempotencyKey.request_hash, IdempotencyKey.resource_id)
     row = session.execute(columns.where(IdempotencyKey.client == client, IdempotencyKey.key == key)).one()
     if row.request_hash != request_hash:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import BigInteger, Text, cast, func, literal, select, tuple_
 
-from app.db import jobs
+from app.db import job_graph
 from app.db.tables import Job
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def since(session: Session, roots: Sequence[uuid.UUID], after: Place, *, all_end
 
     ``all_ended`` says that nothing more is going to change: then nothing is left out for being new.
     """
-    reached = jobs.reached(roots)
+    reached = job_graph.reached(roots)
     # Compared as a whole: a transaction that changed several jobs may have been read in part.
     later = tuple_(Job.change, Job.id) > tuple_(literal(after.change, BigInteger), literal(after.job_id, Job.id.type))
     rows = select(Job).where(Job.id.in_(select(reached.c.id)), Job.change.is_not(None), later)

@@ -9,23 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, CursorResult, Text, and_, case, cast, exists, func, or_, select, update
+from sqlalchemy import BigInteger, CursorResult, Text, and_, case, cast, exists, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 from structlog.contextvars import get_contextvars
 
 from app import tracing
-from app.db.clock import present
-from app.db.tables import Job, JobNeed
+from app.db.clock import now, present
+from app.db.tables import ACTIVE, Job, JobNeed
 from app.db.teams import acting, may_see
+from app.domain.ids import new_id
 from app.domain.states import FINAL, FailureClass, State
 from app.domain.teams import SHARED
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from sqlalchemy import CTE, ColumnElement, Update
+    from sqlalchemy import ColumnElement, Update
     from sqlalchemy.orm import Session
 
     from app.domain.plan import JobSpec
@@ -74,61 +76,75 @@ def add(
     stored too: those of the worker then have it.
     """
     ids = dict(known or {})
+    wanted: dict[str, JobSpec] = {}
     for spec in specs:
-        if spec.handle in ids:
-            continue
-        ids[spec.handle] = _add_one(session, spec, ids, comparison_id, audit_id)
+        if spec.handle not in ids:
+            wanted.setdefault(spec.handle, spec)
+    rows = {handle: _row(session, spec) for handle, spec in wanted.items()}
+    joined = _store(session, rows, comparison_id=comparison_id, audit_id=audit_id) if rows else {}
+    ids |= {handle: row["id"] for handle, row in rows.items()} | joined
+    needs = [
+        {"job_id": ids[handle], "role": role, "needs_id": ids[needed]}
+        for handle in rows
+        if handle not in joined
+        for role, needed in wanted[handle].needs.items()
+    ]
+    if needs:
+        session.execute(insert(JobNeed), needs)
     return ids
 
 
-def _add_one(
-    session: Session,
-    spec: JobSpec,
-    ids: dict[str, uuid.UUID],
-    comparison_id: uuid.UUID | None,
-    audit_id: uuid.UUID | None,
-) -> uuid.UUID:
+def _row(session: Session, spec: JobSpec) -> dict[str, Any]:
     team = spec.team or acting(session)
     # What a team does by itself is found by that team alone.
     work_key = spec.work_key if spec.work_key is None or team == SHARED else f"{spec.work_key} of {team}"
-    # Two submitters may add the same work at once: the unique index lets one win, the other finds it on its
-    # second look.
+    return {
+        "id": spec.id or new_id(),
+        "kind": spec.kind,
+        "priority": spec.priority,
+        "payload": spec.payload,
+        "work_key": work_key,
+        "team": team,
+        "exclusive": spec.exclusive,
+        "device": spec.device,
+    }
+
+
+def _store(session: Session, rows: Mapping[str, dict[str, Any]], **owner: uuid.UUID | None) -> dict[str, uuid.UUID]:
+    """Store jobs but those whose work is active already; return the ids of the active ones by handle."""
+    common: dict[str, Any] = {
+        "state": State.QUEUED,
+        "available_at": present(session),
+        "traceparent": tracing.context(),
+        **owner,
+    }
+    # Of one time, so that jobs of one priority go in the order of their ids, which is that of the specs.
+    common |= {"created_at": now(), "request_id": get_contextvars().get("request_id")}
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(Job).on_conflict_do_nothing(index_elements=[Job.work_key], index_where=ACTIVE)
+    # Rows with a key and without become one statement.
+    adding = statement.values(**common).returning(Job.id).execution_options(render_nulls=True)
+    joined: dict[str, uuid.UUID] = {}
+    # In one order everywhere, or two submitters that share more than one key would wait for each other.
+    left = dict(sorted(rows.items(), key=lambda item: item[1]["work_key"] or ""))
+    # Two may add the same work at once: the unique index lets one win, the other finds it on its look.
     for _ in range(3):
-        if active := _active(session, work_key):
-            return active
-        job = Job(
-            kind=spec.kind,
-            state=State.QUEUED,
-            priority=spec.priority,
-            payload=spec.payload,
-            work_key=work_key,
-            team=team,
-            exclusive=spec.exclusive,
-            device=spec.device,
-            available_at=present(session),
-            comparison_id=comparison_id,
-            audit_id=audit_id,
-            request_id=get_contextvars().get("request_id"),
-            traceparent=tracing.context(),
-        )
-        try:
-            with session.begin_nested():
-                session.add(job)
-                session.flush()
-        except IntegrityError:
-            continue
-        session.add_all(JobNeed(job_id=job.id, role=role, needs_id=ids[handle]) for role, handle in spec.needs.items())
-        session.flush()
-        return job.id
-    raise RuntimeError(f"job {work_key!r} was added and ended three times while it was being added here")
+        made = set(session.scalars(adding, list(left.values())))
+        missed = {handle: row["work_key"] for handle, row in left.items() if row["id"] not in made}
+        active = _active(session, missed.values())
+        joined |= {handle: active[work_key] for handle, work_key in missed.items() if work_key in active}
+        left = {handle: left[handle] for handle in missed if handle not in joined}
+        if not left:
+            return joined
+    raise RuntimeError(f"jobs {sorted(left)} were added and ended three times while they were being added here")
 
 
-def _active(session: Session, work_key: str | None) -> uuid.UUID | None:
-    if work_key is None:
-        return None
-    # Shared with others who join it, but not with who cancels it: that one has to see who needs it by now (``hold``).
-    active = select(Job.id).where(Job.work_key == work_key, Job.state.in_(_ACTIVE))
-    return session.scalar(active.with_for_update(read=True))
+def _active(session: Session, work_keys: Collection[str]) -> dict[str, uuid.UUID]:
+    if not work_keys:
+        return {}
+    # Shared with others who join them, but not with who cancels: that one has to see who needs it by now (``hold``).
+    active = select(Job.work_key, Job.id).where(Job.work_key.in_(work_keys), Job.state.in_(_ACTIVE)).order_by(Job.id)
+    return {row.work_key: row.id for row in session.execute(active.with_for_update(read=True))}
 
 
 def ready(session: Session) -> ColumnElement[bool]:
@@ -385,14 +401,3 @@ def needs(session: Session, job_id: uuid.UUID) -> dict[str, Job]:
         select(JobNeed.role, Job).join(Job, Job.id == JobNeed.needs_id).where(JobNeed.job_id == job_id)
     )
     return {role: job for role, job in rows}  # noqa: C416 - rows are not pairs to dict()
-
-
-def closure(session: Session, job_ids: Sequence[uuid.UUID]) -> list[Job]:
-    """Return these jobs and everything that they need, directly or not."""
-    return list(session.scalars(select(Job).where(Job.id.in_(select(reached(job_ids).c.id)))))
-
-
-def reached(job_ids: Sequence[uuid.UUID]) -> CTE:
-    """Return a recursive common table expression, column ``id``, of these jobs and all that they need."""
-    found = select(Job.id).where(Job.id.in_(job_ids)).cte("reached", recursive=True)
-    return found.union(select(JobNeed.needs_id).join(found, JobNeed.job_id == found.c.id))

@@ -31,6 +31,9 @@ from app.domain.teams import SHARED
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
+ACTIVE = text("state IN ('queued', 'running')")
+"""Jobs that have not ended, as the index of their work keys has it."""
+
 _KEPT = text("files_deleted_at IS NULL")
 
 
@@ -428,8 +431,8 @@ class Job(Base):
             "uq_jobs_active_work_key",
             "work_key",
             unique=True,
-            sqlite_where=text("state IN ('queued', 'running')"),
-            postgresql_where=text("state IN ('queued', 'running')"),
+            sqlite_where=ACTIVE,
+            postgresql_where=ACTIVE,
         ),
         Index(
             "uq_jobs_running_exclusive_on",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from app.db import jobs, listings, progress
+from app.db import job_graph, jobs, listings, progress
 from app.domain.plan import JobSpec
 from app.domain.states import FINAL, JobKind, State
 from app.services.submission import ready
@@ -59,7 +59,7 @@ def refresh(session: Session, zoos: Iterable[Zoo]) -> dict[str, list[uuid.UUID]]
 
 def show(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[str, Any]:
     """Return how far the reading of catalogs is, as ``{"state", "progress", "error"}``."""
-    found = jobs.closure(session, job_ids)
+    found = job_graph.closure(session, job_ids)
     failed = [job for job in found if job.state in (State.FAILED, State.CANCELLED)]
     ended = all(job.state in FINAL for job in found)
     state = (State.FAILED if failed else State.SUCCEEDED) if ended else State.RUNNING

@@ -96,23 +96,19 @@ def row(session: Session, comparison_id: uuid.UUID) -> Comparison:
 def show(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
     """Return a comparison as JSON: its answer once it stands, until then its state and progress."""
     comparison = row(session, comparison_id)
-    found = findings.of_comparison(session, comparison_id)
+    # They are stored with its end.
+    found = findings.of_comparison(session, comparison_id) if comparison.state in FINAL else []
+    end = comparisons.ends(session, [comparison_id]).get(comparison_id)
     return {
-        **summary(session, comparison),
+        **summary(comparison, end),
         **dict.fromkeys(_BLOCKS),
         "reason": None,
         "errors": comparison.scope["errors"],
         **(comparison.result or {}),
         "verdict": comparison.verdict,
         "findings": [finding_service.to_json(finding) for finding in found],
-        "progress": progress_of(session, comparison),
+        "progress": progress.progress(session, [end.job_id] if end else []),
     }
-
-
-def progress_of(session: Session, comparison: Comparison) -> dict[str, Any]:
-    """Return how far a comparison is, as JSON."""
-    job = comparisons.compare_job(session, comparison.id)
-    return progress.progress(session, [job.id] if job else [])
 
 
 def diagram(session: Session, settings: Settings, comparison_id: uuid.UUID) -> str:
@@ -137,12 +133,9 @@ def diagram(session: Session, settings: Settings, comparison_id: uuid.UUID) -> s
     raise NotFoundError(f"Comparison {comparison_id} has no diagram: {reason}.", slug="no-diagram")
 
 
-def summary(session: Session, comparison: Comparison) -> dict[str, Any]:
-    """Return what a list shows of a comparison."""
-    return _to_json(comparison, *comparisons.shown(session, comparison))
-
-
-def _to_json(comparison: Comparison, state: State, error: dict[str, Any] | None) -> dict[str, Any]:
+def summary(comparison: Comparison, end: comparisons.End | None) -> dict[str, Any]:
+    """Return what a list shows of a comparison whose last job is ``end``."""
+    state, error = comparisons.shown_by(comparison, end)
     scope = comparison.scope
     value: dict[str, Any] = finite(
         {
@@ -167,8 +160,8 @@ def _to_json(comparison: Comparison, state: State, error: dict[str, Any] | None)
 def find(session: Session, wanted: Selection) -> dict[str, Any]:
     """Return a page of the comparisons that are wanted as JSON."""
     page = comparisons.LISTED.page(session, wanted)
-    states = comparisons.shown_each(session, page.items)
-    return page.map(lambda each: _to_json(each, *states[each.id]))
+    ends = comparisons.ends(session, [each.id for each in page.items if each.state not in FINAL])
+    return page.map(lambda each: summary(each, ends.get(each.id)))
 
 
 def cancel(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
@@ -180,7 +173,7 @@ def cancel(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
     state, _ = comparisons.shown(session, comparison)
     if state in FINAL and state is not State.CANCELLED:
         raise ConflictError(f"Comparison {comparison_id} has ended already: {state}.", slug="already-ended")
-    if comparisons.cancel(session, comparison_id) and (job := comparisons.compare_job(session, comparison_id)):
-        progress.cancel(session, [job.id])
+    if comparisons.cancel(session, comparison_id):
+        progress.cancel(session, [end.job_id for end in comparisons.ends(session, [comparison_id]).values()])
     session.expire_all()
     return show(session, comparison_id)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.db import audits as audit_rows
 from app.db import comparisons as comparison_rows
-from app.db import job_changes
+from app.db import job_changes, progress
 from app.domain.states import FINAL, State
 from app.services import audits, comparisons
 
@@ -37,9 +37,10 @@ class Seen:
 def of_comparison(session: Session, comparison_id: uuid.UUID, after: Place) -> Seen:
     """Look at a comparison; raises NotFoundError."""
     comparison = comparisons.row(session, comparison_id)
-    job = comparison_rows.compare_job(session, comparison_id)
-    state, _ = comparison_rows.shown(session, comparison)
-    return _seen(session, state, [job.id] if job else [], comparisons.progress_of(session, comparison), after)
+    end = comparison_rows.ends(session, [comparison_id]).get(comparison_id)
+    state, _ = comparison_rows.shown_by(comparison, end)
+    roots = [end.job_id] if end else []
+    return _seen(session, state, roots, progress.progress(session, roots), after)
 
 
 def of_audit(session: Session, audit_id: uuid.UUID, after: Place) -> Seen:
@@ -48,7 +49,7 @@ def of_audit(session: Session, audit_id: uuid.UUID, after: Place) -> Seen:
     return _seen(session, shown["state"], audit_rows.own_jobs(session, audit_id), shown["progress"], after)
 
 
-def _seen(session: Session, state: State, roots: Sequence[uuid.UUID], progress: dict[str, Any], after: Place) -> Seen:
+def _seen(session: Session, state: State, roots: Sequence[uuid.UUID], how_far: dict[str, Any], after: Place) -> Seen:
     # The state was read first: whatever led to an end is there when the changes are read.
     changed = job_changes.since(session, roots, after, all_ended=state in FINAL)
-    return Seen(state, {"state": str(state), **progress}, changed)
+    return Seen(state, {"state": str(state), **how_far}, changed)

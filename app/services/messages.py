@@ -37,7 +37,7 @@ def _test(session: Session, webhook_id: uuid.UUID) -> dict[str, Any]:
 
 
 def _comparison(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
-    shown = comparisons.summary(session, comparisons.row(session, comparison_id))
+    shown = comparisons.summary(comparisons.row(session, comparison_id), None)  # it has ended
     told = {name: shown[name] for name in ("id", "state", "verdict", "a", "b")}
     return told | {"links": {"comparison": f"comparisons/{comparison_id}"}}
 

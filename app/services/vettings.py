@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from app.db import comparisons as comparison_rows
-from app.db import outbox, vettings
+from app.db import outbox, progress, vettings
 from app.db.vetting_tables import Vetting
 from app.domain import answer, needed, vetting
 from app.domain.ids import new_id
@@ -20,7 +20,7 @@ from app.services import comparisons, policies, scopes, subjects, zoos
 from app.services.submission import Caller, Submitted, earlier
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -112,7 +112,7 @@ def show(session: Session, vetting_id: uuid.UUID) -> dict[str, Any]:
     row = vettings.get(session, vetting_id)
     if row is None:
         raise NotFoundError(f"There is no vetting {vetting_id}.")
-    return _to_json(session, row)
+    return _to_json(session, [row])[0]
 
 
 def cancel(session: Session, vetting_id: uuid.UUID) -> dict[str, Any]:
@@ -124,19 +124,27 @@ def cancel(session: Session, vetting_id: uuid.UUID) -> dict[str, Any]:
     if row is None:
         raise NotFoundError(f"There is no vetting {vetting_id}.")
     comparisons.cancel(session, row.comparison_id)
-    return _to_json(session, row)
+    return _to_json(session, [row])[0]
 
 
 def find(session: Session, wanted: Selection) -> dict[str, Any]:
     """Return a page of the vettings that are wanted as JSON."""
-    return vettings.LISTED.page(session, wanted).map(lambda row: _to_json(session, row))
+    page = vettings.LISTED.page(session, wanted)
+    return {"items": _to_json(session, page.items), "next_cursor": page.next_cursor}
 
 
-def _to_json(session: Session, row: Vetting) -> dict[str, Any]:
-    comparison = comparison_rows.get(session, row.comparison_id)
-    assert comparison is not None  # noqa: S101 - a foreign key
+def _to_json(session: Session, rows: Sequence[Vetting]) -> list[dict[str, Any]]:
+    ids = {row.comparison_id for row in rows}
+    compared, ends = comparison_rows.of_ids(session, ids), comparison_rows.ends(session, ids)
+    how_far = progress.each(session, [end.job_id for end in ends.values()])
+    return [_shown(row, compared[row.comparison_id], ends.get(row.comparison_id), how_far) for row in rows]
+
+
+def _shown(
+    row: Vetting, comparison: Comparison, end: comparison_rows.End | None, how_far: Mapping[uuid.UUID, dict[str, Any]]
+) -> dict[str, Any]:
     policy = Policy.from_json(row.policy)
-    shown = comparisons.summary(session, comparison)
+    shown = comparisons.summary(comparison, end)
     sides = {"candidate": shown["a"], "reference": shown["b"]}
     decided: dict[str, Any] = {"verdict": None, "reason": None, "checks": [], "advisories": [], "needed": []}
     if comparison.result is not None:
@@ -151,7 +159,7 @@ def _to_json(session: Session, row: Vetting) -> dict[str, Any]:
             "policy": policy.to_json(),
             **sides,
             **decided,
-            "progress": comparisons.progress_of(session, comparison),
+            "progress": how_far[end.job_id] if end else progress.NOTHING,
             "created_at": row.created_at.isoformat(),
         }
     )

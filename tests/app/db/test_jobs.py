@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text, update
 
-from app.db import jobs, rings
+from app.db import job_graph, jobs, rings
 from app.db.clock import now
 from app.db.tables import Job
 from app.domain.plan import JobSpec
@@ -195,7 +195,7 @@ def test_cancelling(database):
 def test_closure_holds_everything_needed(database):
     ids = add(database, spec("a"), spec("b", needs={"x": "a"}), spec("c", needs={"y": "b"}), spec("d"))
     with database.read() as session:
-        assert {job.id for job in jobs.closure(session, [ids["c"]])} == {ids["a"], ids["b"], ids["c"]}
+        assert {job.id for job in job_graph.closure(session, [ids["c"]])} == {ids["a"], ids["b"], ids["c"]}
 
 
 RACER = """
