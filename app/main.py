@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import logs, tracing
+from app import logs, queue, tracing
 from app.api import (
     audits,
     claims,
@@ -69,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database = Database(chosen.url)
         if chosen.embedded:
             upgrade(database)
+        queue.prepare(chosen)
         app.state.database = database
         app.state.feeds = Feeds(database)
         app.state.keyring = Keyring(database)

@@ -24,17 +24,18 @@ def _asking(request: Request) -> Known:
     return getattr(request.state, "caller", NOBODY)
 
 
-def database(request: Request) -> Database:
+# Those that take no time are coroutines: FastAPI gives any other a thread of its own to run on.
+async def database(request: Request) -> Database:
     """Return the application's database as the caller's team sees it."""
     return cast("Database", request.app.state.database).of(_asking(request).team)
 
 
-def settings(request: Request) -> Settings:
+async def settings(request: Request) -> Settings:
     """Return the application's settings."""
     return cast("Settings", request.app.state.settings)
 
 
-def _feeds(request: Request) -> Feeds:
+async def _feeds(request: Request) -> Feeds:
     return cast("Feeds", request.app.state.feeds)
 
 
@@ -55,7 +56,7 @@ def _writing(source: OfDatabase, request: Request, response: Response) -> Iterat
     request.state.noted = True
 
 
-def _caller(
+async def _caller(
     request: Request,
     key: Annotated[
         str | None,
