@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,9 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 THREADS = 10
-"""Requests that are worked on at the same time. Fewer than the pool has connections (15): threads that wait for one
-would keep those that hold one from the thread that they need to answer and give it back.
+"""Requests that are worked on at the same time, each with a thread and a connection to the database.
+
+Fewer than the pool has connections (15): what looks something up before it is a request's turn needs one too.
 """
 
 
@@ -71,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             upgrade(database)
         queue.prepare(chosen)
         app.state.database = database
+        app.state.turns = asyncio.Semaphore(THREADS)
         app.state.feeds = Feeds(database)
         app.state.keyring = Keyring(database)
         if settings is None and not chosen.embedded:

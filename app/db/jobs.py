@@ -67,8 +67,7 @@ _ADDING = {
     .returning(Job.__table__.c.id)
     for dialect in (postgresql, sqlite)
 }
-_NEEDING = insert(JobNeed.__table__)
-"""Of the tables themselves: many jobs are added, and as objects they take several times as long."""
+"""Of the table itself: many jobs are added, and as objects they take several times as long."""
 
 
 def add(
@@ -100,7 +99,7 @@ def add(
         for role, needed in wanted[handle].needs.items()
     ]
     if needs:
-        session.execute(_NEEDING, needs)
+        session.execute(insert(JobNeed), needs)
     return ids
 
 
