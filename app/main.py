@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import structlog
 from anyio import to_thread
 from fastapi import Depends, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
@@ -39,11 +40,15 @@ from app.api.metrics import Metrics
 from app.db.migrate import upgrade
 from app.db.session import Database
 from app.errors import ServiceError
+from app.services.backlog import Backlog
 from app.services.keyring import Keyring
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+_log = structlog.get_logger(__name__)
+
 THREADS = 10
 """Requests that are worked on at the same time, each with a thread and a connection to the database.
 
@@ -76,8 +81,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.turns = asyncio.Semaphore(THREADS)
         app.state.feeds = Feeds(database)
         app.state.keyring = Keyring(database)
-        if settings is None and not chosen.embedded:
-            _refuse_without_keys(app.state.keyring)
+        app.state.backlog = Backlog(database, chosen.team_jobs)
+        if settings is None:
+            _tell_without_keys(app.state.keyring, may_start=chosen.embedded)
         with metrics.of(database, chosen):
             yield
         database.dispose()
@@ -119,11 +125,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _refuse_without_keys(keyring: Keyring) -> None:
-    """Raise ServiceError when a production service has no keys; when it cannot tell yet, each request is judged."""
+def _tell_without_keys(keyring: Keyring, *, may_start: bool) -> None:
+    """Say that there are no keys, or raise ServiceError where a service without any may not start.
+
+    Which address the server will listen on nobody knows yet, so each request is judged by its own connection. So it is
+    when the database does not answer.
+    """
     try:
         if keyring.any_exist():
             return
     except SQLAlchemyError:
         return
-    raise ServiceError(NO_KEYS, slug="no-keys")
+    if not may_start:
+        raise ServiceError(NO_KEYS, slug="no-keys")
+    _log.warning("no API keys", detail=NO_KEYS)

@@ -111,7 +111,15 @@ class Settings(BaseSettings):
     key_submissions_per_day: int = Field(
         default=20_000, ge=1, description="Submissions a day, requests that queue work, of such a key."
     )
+    team_jobs: int = Field(
+        default=50_000,
+        ge=1,
+        description="Jobs of one team that may be under way when it submits more by an API key; 429 from then on.",
+    )
     upload_bytes: int = Field(default=2 * 2**30, ge=1, description="Size of the largest file that may be uploaded.")
+    upload_team_bytes: int = Field(
+        default=100 * 2**30, ge=1, description="Bytes that the uploads of one team may have together."
+    )
     host: str = Field(default="127.0.0.1", description="Address that `zooaudit serve` listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port that `zooaudit serve` listens on.")
 

@@ -3,7 +3,8 @@
     python benchmarks/chaos.py [--jobs 2000] [--seed 1] [--embedded]
 
 Production first (Postgres, Redis, a reaper, four Celery workers), then the embedded default with 300 jobs; with
-``--embedded`` that one alone, with ``--jobs`` jobs. Exits with 1 when a target was missed.
+``--embedded`` that one alone, with ``--jobs`` jobs. Of each then how soon a job runs again whose worker was killed.
+Exits with 1 when a target was missed.
 """
 
 from __future__ import annotations
@@ -42,6 +43,15 @@ def _part(*arguments: str) -> Part:
     return Part("chaos_run.py", arguments, tuple(figures))
 
 
+def _recovery(*arguments: str) -> Part:
+    again = Figure(
+        "a killed worker's job runs again within two leases",
+        r"^leases until it runs again: ([\d.]+)$",
+        lambda number: number <= 2,
+    )
+    return Part("chaos_recovery.py", arguments, (again,))
+
+
 def main() -> None:
     """Run the parts, then print the table of targets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -51,9 +61,10 @@ def main() -> None:
     options = parser.parse_args()
     seed = ("--seed", str(options.seed))
     embedded = _part("--embedded", "--jobs", str((options.embedded and options.jobs) or 300), "--every", "12", *seed)
-    parts = {"embedded": embedded}
+    parts = {"embedded": embedded, "embedded, recovery": _recovery("--embedded", *seed)}
     if not options.embedded:
-        parts = {"production": _part("--jobs", str(options.jobs or 2000), *seed), **parts}
+        production = _part("--jobs", str(options.jobs or 2000), *seed)
+        parts = {"production": production, "recovery": _recovery(*seed), **parts}
     sys.exit(0 if targets.measure("Under fire", parts) else 1)
 
 

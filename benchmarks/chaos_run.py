@@ -32,24 +32,6 @@ _BACKLOG = 150
 """Jobs that may wait while more are submitted: the service is under fire in all of its states."""
 
 _POLL_S = 0.2
-_WRONG = (
-    "jobs not ended",
-    "jobs not ended exactly once",
-    "changes after an end",
-    "attempts claimed twice",
-    "jobs that ended before what they need",
-    "measurements missing",
-    "measurements doubled",
-    "measurements of jobs that did not succeed",
-    "files missing or wrong",
-    "ended otherwise than they have to",
-    "wrong numbers",
-    "answers missing",
-    "findings doubled",
-    "temporary files left",
-    "orphans after a kill",
-    "orphans at the end",
-)
 
 
 def main() -> None:
@@ -68,7 +50,7 @@ def main() -> None:
     opened = sites.embedded(**common) if options.embedded else sites.production(**common, workers=options.workers)
     with opened as site:
         found = under_fire(site, options)
-    bad = [name for name in _WRONG if found[name]]
+    bad = [name for name in verify.WRONG if found[name]]
     print(f"seed {options.seed}: {'nothing wrong' if not bad else 'WRONG: ' + ', '.join(bad)}")
     sys.exit(1 if bad else 0)
 

@@ -7,13 +7,13 @@ from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import LastEventId, OfCaller, OfFeeds, OfSettings, Reading, Writing
-from app.api.etags import NOT_MODIFIED, IfNoneMatch, reply
+from app.api.etags import IfNoneMatch, documented, reply
 from app.api.feeds import DOCUMENTED
 from app.api.lists import ListQuery, Since, Text, Until
 from app.api.models import Asked, PageOf, Progress, Stateful, Words
 from app.api.problems import responses
 from app.domain.plan import DEFAULT_WEIGHTS
-from app.domain.states import State
+from app.domain.states import FINAL, State
 from app.queue import ring
 from app.services import audits, events
 
@@ -118,10 +118,11 @@ def find(session: Reading, query: Annotated[AuditFilters, Query()]) -> dict[str,
     return audits.find(session, query.selection())
 
 
-@router.get("/{audit_id}", response_model=Audit, responses=NOT_MODIFIED | responses(404, 422))
+@router.get("/{audit_id}", response_model=Audit, responses=documented() | responses(404, 422))
 def show(audit_id: UUID, session: Reading, if_none_match: IfNoneMatch = None) -> Response:
     """Look at an audit: its progress, and its summary once it has ended."""
-    return reply(Audit.model_validate(audits.show(session, audit_id)), if_none_match)
+    shown = Audit.model_validate(audits.show(session, audit_id))
+    return reply(shown, if_none_match, final=shown.state in FINAL)
 
 
 @router.get("/{audit_id}/events", response_class=Response, responses=DOCUMENTED)

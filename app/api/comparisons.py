@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import exports
 from app.api.dependencies import LastEventId, OfCaller, OfDatabase, OfFeeds, OfSettings, Reading, Writing
-from app.api.etags import NOT_MODIFIED, IfNoneMatch, reply
+from app.api.etags import IfNoneMatch, documented, reply
 from app.api.feeds import DOCUMENTED
 from app.api.lists import ListQuery, Ref, Since, Text, Until, Zoo
 from app.api.models import (
@@ -25,7 +25,7 @@ from app.api.models import (
     Words,
 )
 from app.api.problems import responses
-from app.domain.states import State
+from app.domain.states import FINAL, State
 from app.domain.verdicts import Verdict
 from app.queue import ring
 from app.services import comparisons, events, items, vettings
@@ -201,25 +201,24 @@ def find(
     return comparisons.find(session, wanted)
 
 
-@router.get("/{comparison_id}", response_model=Comparison, responses=NOT_MODIFIED | responses(404, 422))
+@router.get("/{comparison_id}", response_model=Comparison, responses=documented() | responses(404, 422))
 def show(comparison_id: UUID, session: Reading, if_none_match: IfNoneMatch = None) -> Response:
     """Look at a comparison: its answer once it stands, until then its progress."""
-    return reply(Comparison.model_validate(comparisons.show(session, comparison_id)), if_none_match)
+    shown = Comparison.model_validate(comparisons.show(session, comparison_id))
+    return reply(shown, if_none_match, final=shown.state in FINAL)
 
 
 @router.get(
     "/{comparison_id}/diagram",
     response_class=Response,
-    responses={
-        200: {"content": {"image/svg+xml": {"schema": {"type": "string"}, "example": _DIAGRAM}}},
-        **responses(404, 422),
-    },
+    responses=documented("image/svg+xml", _DIAGRAM) | responses(404, 422),
 )
-def diagram(comparison_id: UUID, session: Reading, settings: OfSettings) -> Response:
+def diagram(comparison_id: UUID, session: Reading, settings: OfSettings, if_none_match: IfNoneMatch = None) -> Response:
     """Draw both graphs side by side with their differences coloured, as an SVG document."""
     # Names in it come from models that strangers published: it may not load or run anything.
     headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-    return Response(comparisons.diagram(session, settings, comparison_id), headers=headers, media_type="image/svg+xml")
+    drawn = comparisons.diagram(session, settings, comparison_id)
+    return reply(drawn, if_none_match, final=True, media_type="image/svg+xml", headers=headers)
 
 
 class ItemFilters(ListQuery):

@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from app.api.dependencies import Reading
+from app.api.etags import IfNoneMatch, documented, reply
 from app.api.models import Number
 from app.api.problems import responses
 from app.domain.policies import Dimension
@@ -151,7 +152,7 @@ class Drift(BaseModel):
     findings: Findings
 
 
-@router.get("/{audit_id}/drift", response_model=Drift, responses=responses(404, 409, 422))
+@router.get("/{audit_id}/drift", response_model=Drift, responses=documented() | responses(404, 409, 422))
 def show(
     audit_id: UUID,
     session: Reading,
@@ -160,6 +161,7 @@ def show(
         UUID | None,
         Query(description="The audit to compare with. Default: the one before of the same schedule that succeeded."),
     ] = None,
-) -> dict[str, Any]:
+    if_none_match: IfNoneMatch = None,
+) -> Response:
     """Tell what changed since another audit: listings, artifacts, verdicts, findings."""
-    return drift.report(session, audit_id, against)
+    return reply(Drift.model_validate(drift.report(session, audit_id, against)), if_none_match, final=True)

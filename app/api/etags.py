@@ -4,43 +4,48 @@ from hashlib import sha256
 from typing import Annotated, Any
 
 from fastapi import Header, Response
-
-from app.api.models import Stateful
-from app.domain.states import FINAL
+from pydantic import BaseModel
 
 IfNoneMatch = Annotated[
     str | None,
     Header(alias="If-None-Match", description="The `ETag` of a final result: 304 without content if it is the same."),
 ]
 
-NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "headers": {
-            "ETag": {
-                "description": "Of a final result: the SHA-256 of its content. Absent while it may change.",
-                "schema": {"type": "string"},
-            }
-        }
-    },
-    304: {"description": "The final result is the one that the caller has."},
-}
-"""Documentation of a route's answers, besides its problems."""
+
+def documented(media_type: str | None = None, example: str = "") -> dict[int | str, dict[str, Any]]:
+    """Return the documentation of a route's answers, besides its problems; a type where it is not JSON."""
+    header = {
+        "description": "Of a final result: the SHA-256 of its content. Absent while it may change.",
+        "schema": {"type": "string"},
+    }
+    content = {media_type: {"schema": {"type": "string"}, "example": example}} if media_type else None
+    return {
+        200: {"headers": {"ETag": header}} | ({"content": content} if content else {}),
+        304: {"description": "The final result is the one that the caller has."},
+    }
 
 
-def reply(shown: Stateful, if_none_match: str | None) -> Response:
-    """Return a result as JSON; a final one with a strong ETag from its bytes, or 304 when the caller has it.
+def reply(
+    shown: BaseModel | str,
+    if_none_match: str | None,
+    *,
+    final: bool,
+    media_type: str = "application/json",
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """Return a result, a model as JSON; a final one with a strong ETag from its bytes, or 304 when the caller has it.
 
     A comparison is final before its answer's last byte is: a cancelled one tells of jobs that others still wait for.
     The tag follows the bytes whatever changes them (RFC 9110, section 8.8.1).
     """
-    content = shown.model_dump_json(by_alias=True).encode()
-    if shown.state not in FINAL:
-        return Response(content, media_type="application/json")
+    content = (shown if isinstance(shown, str) else shown.model_dump_json(by_alias=True)).encode()
+    if not final:
+        return Response(content, headers=headers, media_type=media_type)
     tag = f'"{sha256(content).hexdigest()}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    tagged = {**(headers or {}), "ETag": tag, "Cache-Control": "no-cache"}
     if if_none_match is not None and _names(if_none_match, tag):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type="application/json")
+        return Response(status_code=304, headers=tagged)
+    return Response(content, headers=tagged, media_type=media_type)
 
 
 def _names(if_none_match: str, tag: str) -> bool:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Send
     from starlette.types import Scope as Connection
 
+    from app.services.backlog import Backlog
+
 NO_KEYS = (
     "There are no API keys, so only this machine may use the service, at a loopback address and through no proxy. Make "
     "the first key with `zooaudit keys create NAME --team TEAM --scope admin`, where the database can be reached."
@@ -103,6 +105,11 @@ async def take(ring: Keyring, caller: Known, allowance: Allowance) -> None:
         await run_in_threadpool(ring.fetch, caller, allowance)
 
 
+async def _enter(backlog: Backlog, team: str) -> None:
+    while not backlog.enter(team):
+        await run_in_threadpool(backlog.count, team)
+
+
 async def allowed(request: Request) -> None:
     """Raise ForbiddenError unless the caller's scope allows the route; take a submission where it queues work."""
     route = request.scope["route"]
@@ -121,6 +128,8 @@ async def allowed(request: Request) -> None:
             headers={"WWW-Authenticate": f'Bearer realm="zooaudit", error="insufficient_scope", scope="{needed}"'},
         )
     if getattr(route, "status_code", None) == ACCEPTED:
+        if caller.id is not None:
+            await _enter(request.app.state.backlog, caller.team)
         await take(request.app.state.keyring, caller, Allowance.SUBMISSIONS)
         request.scope["state"]["submission"] = True
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import TEXT, OfSettings, Reading, Writing
+from app.api.dependencies import TEXT, OfCaller, OfSettings, Reading, Writing
 from app.api.lists import ListQuery, Since, Text, Until
 from app.api.models import PageOf, RequestModel
 from app.api.problems import responses
@@ -61,7 +61,10 @@ class Key(BaseModel):
 class NewKey(Key):
     """A key that was just made."""
 
-    token: str = Field(description="The key itself; it is shown this once.")
+    token: str | None = Field(
+        description="The key itself; it is shown this once. Null when the same Idempotency-Key has been shown it "
+        "before: revoke the key and make another."
+    )
 
 
 class KeysQuery(ListQuery):
@@ -107,11 +110,12 @@ def create(
     *,
     request: Request,
     settings: OfSettings,
+    caller: OfCaller,
     response: Response,
     after_commit: BackgroundTasks,
 ) -> dict[str, Any]:
     """Make a key. The answer has the key itself, this once."""
-    made = keys.create(session, settings, body.model_dump(mode="json"))
+    made = keys.create(session, settings, body.model_dump(mode="json"), caller)
     response.headers["Location"] = f"/v1/keys/{made['id']}"
     response.headers["Cache-Control"] = "no-store"
     after_commit.add_task(request.app.state.keyring.forget)

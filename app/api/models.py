@@ -68,6 +68,9 @@ class PolicyContent(BaseModel):
     disagreement_margin: float = Field(default=0.05, ge=0, lt=1)
     latency_margin: float = Field(default=0.05, ge=0, lt=1)
     size_margin: float = Field(default=0.0, ge=0, lt=1)
+    allow_better: bool = Field(
+        default=False, description="A vetting passes a candidate that is more accurate or faster than its margin."
+    )
 
 
 class PolicyModel(PolicyContent):

@@ -7,11 +7,12 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.dependencies import TEXT, OfSettings, Reading, Writing
+from app.api.dependencies import TEXT, OfCaller, OfSettings, Reading, Writing
+from app.api.etags import IfNoneMatch, documented, reply
 from app.api.lists import ListQuery, Text
 from app.api.models import Failure, PageOf, Progress, RequestModel, Words
 from app.api.problems import responses
-from app.domain.states import State
+from app.domain.states import FINAL, State
 from app.queue import ring
 from app.services import predictions
 
@@ -69,20 +70,22 @@ def submit(
     session: Writing,
     *,
     settings: OfSettings,
+    caller: OfCaller,
     response: Response,
     after_commit: BackgroundTasks,
 ) -> dict[str, Any]:
     """Import the predictions of a `.npz` or Parquet file."""
-    submitted = predictions.submit(session, settings, body.model_dump())
+    submitted = predictions.submit(session, settings, body.model_dump(), caller)
     response.headers["Location"] = f"/v1/predictions/imports/{submitted.id}"
     after_commit.add_task(ring, settings, submitted.ring)
     return predictions.show_import(session, submitted.id)
 
 
-@router.get("/imports/{import_id}", response_model=Import, responses=responses(404, 422))
-def show_import(import_id: UUID, session: Reading) -> dict[str, Any]:
+@router.get("/imports/{import_id}", response_model=Import, responses=documented() | responses(404, 422))
+def show_import(import_id: UUID, session: Reading, if_none_match: IfNoneMatch = None) -> Response:
     """Look at an import."""
-    return predictions.show_import(session, import_id)
+    shown = Import.model_validate(predictions.show_import(session, import_id))
+    return reply(shown, if_none_match, final=shown.state in FINAL)
 
 
 class PredictionFilters(ListQuery):

@@ -65,6 +65,7 @@ DELETE /v1/schedules/{schedule_id}
 POST /v1/policies
 POST /v1/vettings
 POST /v1/uploads
+DELETE /v1/uploads/{upload_id}
 POST /v1/webhooks
 PATCH /v1/webhooks/{webhook_id}
 DELETE /v1/webhooks/{webhook_id}

@@ -8,14 +8,15 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from app.api.dependencies import OfDatabase, OfSettings, Reading
-from app.api.lists import ListQuery
+from app.api.dependencies import OfDatabase, OfSettings, Reading, Writing
+from app.api.lists import ListQuery, Text
 from app.api.models import PageOf
 from app.api.problems import responses
 from app.db.session import Database
 from app.errors import UnsupportedMediaError
 from app.services import uploads
 from app.services.uploads import Incoming
+from app.settings import Settings
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
@@ -73,7 +74,7 @@ async def add(
             incoming.check(int(announced))
         await _receive(request, incoming)
         sha256 = await run_in_threadpool(incoming.seal)
-        added, new = await run_in_threadpool(_keep, source, incoming, sha256, name)
+        added, new = await run_in_threadpool(_keep, source, settings, incoming, sha256, name)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/v1/uploads/{added['id']}"
     return added
@@ -90,15 +91,18 @@ async def _receive(request: Request, incoming: Incoming) -> None:
     await run_in_threadpool(incoming.write, bytes(gathered))
 
 
-def _keep(source: Database, incoming: Incoming, sha256: str, name: str) -> tuple[dict[str, Any], bool]:
+def _keep(
+    source: Database, settings: Settings, incoming: Incoming, sha256: str, name: str
+) -> tuple[dict[str, Any], bool]:
     # Not before the file is there: on SQLite a transaction that writes keeps every other waiting.
     with source.write() as session:
-        return uploads.keep(session, incoming, sha256, name)
+        return uploads.keep(session, settings, incoming, sha256, name)
 
 
 class UploadFilters(ListQuery):
-    """In which order."""
+    """Which uploads, and in which order."""
 
+    sha256: Text | None = None
     sort: Literal["created_at", "-created_at", "name", "-name"] = "-created_at"
 
 
@@ -112,3 +116,9 @@ def find(session: Reading, query: Annotated[UploadFilters, Query()]) -> dict[str
 def show(upload_id: UUID, session: Reading) -> dict[str, Any]:
     """Look at one upload."""
     return uploads.show(session, upload_id)
+
+
+@router.delete("/{upload_id}", status_code=204, responses=responses(404, 409, 422))
+def remove(upload_id: UUID, session: Writing, settings: OfSettings) -> None:
+    """Delete an upload; refused while a comparison that has not ended needs it. What was measured of it stays."""
+    uploads.remove(session, settings, upload_id)

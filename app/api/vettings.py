@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app import summary
 from app.api.comparisons import Contracts, Side
 from app.api.dependencies import OfCaller, OfSettings, Reading, Writing
+from app.api.etags import IfNoneMatch, documented, reply
 from app.api.lists import ListQuery
 from app.api.models import Asked, Failure, Number, PageOf, PolicyModel, PolicyRequest, Progress, Words
 from app.api.problems import responses
 from app.domain.policies import Criterion, Dimension
-from app.domain.states import State
+from app.domain.states import FINAL, State
 from app.domain.vetting import Decision, Judgement
 from app.queue import ring
 from app.services import vettings
@@ -146,17 +147,17 @@ def find(session: Reading, query: Annotated[VettingFilters, Query()]) -> dict[st
 @router.get(
     "/{vetting_id}.md",
     response_class=Response,
-    responses={
-        200: {"content": {"text/markdown": {"schema": {"type": "string"}, "example": _SUMMARY}}},
-        **responses(404, 422),
-    },
+    responses=documented("text/markdown", _SUMMARY) | responses(404, 422),
 )
-def show_summary(vetting_id: UUID, session: Reading) -> Response:
+def show_summary(vetting_id: UUID, session: Reading, if_none_match: IfNoneMatch = None) -> Response:
     """Look at a vetting as Markdown, fit for a pull request."""
-    return Response(summary.markdown(vettings.show(session, vetting_id)), media_type="text/markdown; charset=utf-8")
+    shown = vettings.show(session, vetting_id)
+    final, media_type = shown["state"] in FINAL, "text/markdown; charset=utf-8"
+    return reply(summary.markdown(shown), if_none_match, final=final, media_type=media_type)
 
 
-@router.get("/{vetting_id}", response_model=Vetting, responses=responses(404, 422))
-def show(vetting_id: UUID, session: Reading) -> dict[str, Any]:
+@router.get("/{vetting_id}", response_model=Vetting, responses=documented() | responses(404, 422))
+def show(vetting_id: UUID, session: Reading, if_none_match: IfNoneMatch = None) -> Response:
     """Look at a vetting: its decision once it stands, until then its progress."""
-    return vettings.show(session, vetting_id)
+    shown = Vetting.model_validate(vettings.show(session, vetting_id))
+    return reply(shown, if_none_match, final=shown.state in FINAL)

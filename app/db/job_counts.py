@@ -132,6 +132,12 @@ def attempts(session: Session) -> list[Attempts]:
     return [Attempts(*row) for row in rows]
 
 
+def unfinished(session: Session, team: str, *, most: int) -> int:
+    """Count the jobs of a team that have not ended, up to so many."""
+    some = select(Job.id).where(Job.state.in_((State.QUEUED, State.RUNNING)), Job.team == team).limit(most).subquery()
+    return session.scalar(select(func.count()).select_from(some)) or 0
+
+
 def ended(session: Session, bounds: Sequence[float], *, since: datetime | None, until: datetime | None) -> list[Ended]:
     """Count the jobs that ended from ``since`` until before ``until``; None leaves that side open.
 

@@ -108,7 +108,7 @@ def _row(session: Session, spec: JobSpec) -> dict[str, Any]:
     # What a team does by itself is found by that team alone.
     work_key = spec.work_key if spec.work_key is None or team == SHARED else f"{spec.work_key} of {team}"
     return {
-        "id": new_id(),
+        "id": spec.id or new_id(),
         "kind": spec.kind,
         "priority": spec.priority,
         "payload": spec.payload,
@@ -356,12 +356,14 @@ def recover(
 ) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
     """Deal with running jobs whose lease has expired: queue again with back-off, or fail as lost.
 
-    The back-off is ``back_off_s`` times the attempts that failed or were lost, at most ``longest_s``. Returns the ids
-    queued again and the ids failed.
+    The back-off is ``back_off_s`` times the attempts that failed or were lost, at most ``longest_s``. A job that its
+    worker is ending at this moment is left to it. Returns the ids queued again and the ids failed.
     """
     expired = and_(Job.state == State.RUNNING, Job.lease_until < present(session))
     requeued, failed = [], []
     rows = select(Job.id, Job.attempt, Job.spent, Job.cancel_requested).where(expired)
+    # Waiting for one long commit would keep all other jobs waiting.
+    rows = rows.with_for_update(skip_locked=True, key_share=True)
     for job_id, attempt, before, cancel in session.execute(rows).all():
         spent = before + 1
         values: dict[str, Any] = {

@@ -16,6 +16,7 @@ from app.domain.states import JobKind
 from app.domain.teams import SHARED
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Collection, Iterable, Sequence
 
     from app.domain.points import OperatingPoint
@@ -139,7 +140,8 @@ class JobSpec:
 
     Active jobs with the same ``work_key`` and ``team`` are one job, whoever asked for it. ``team`` is whose it is, None
     the team's that asks: only what any team may know is shared by all. Of ``exclusive`` jobs one runs at a time on each
-    device. ``device`` is the class of workers that can run it, and the name of their queue.
+    device. ``device`` is the class of workers that can run it, and the name of their queue. ``id`` is given where it
+    has to be known before the job is stored.
     """
 
     handle: str
@@ -151,6 +153,7 @@ class JobSpec:
     priority: int = 0
     device: str = "cpu"
     team: str | None = None
+    id: uuid.UUID | None = None
 
 
 def measurements(

@@ -12,6 +12,7 @@ from app.domain.ids import new_id
 from app.domain.keys import Allowance, digest, new_token, shown
 from app.domain.teams import NAME, NAMING
 from app.errors import InvalidError, NotFoundError
+from app.services.submission import Caller, earlier
 
 if TYPE_CHECKING:
     import uuid
@@ -25,16 +26,22 @@ DEFAULT_DAYS = 365
 """Days that a key is valid unless something else is asked for."""
 
 
-def create(session: Session, settings: Settings, request: dict[str, Any]) -> dict[str, Any]:
+def create(
+    session: Session, settings: Settings, request: dict[str, Any], caller: Caller | None = None
+) -> dict[str, Any]:
     """Make a key ``{name, team, scope, expires_in_days, requests_per_minute?, submissions_per_day?}``.
 
-    Returns it as JSON, this once with the key itself as ``token``. Raises InvalidError for what is no team's name.
+    Returns it as JSON, this once with the key itself as ``token``: it is stored nowhere, so who asks again by the same
+    ``Idempotency-Key`` gets None there. Raises InvalidError for what is no team's name.
     """
+    key_id = new_id()
+    if before := earlier(session, caller or Caller(), kind="key", request=request, resource_id=key_id):
+        return show(session, before) | {"token": None}
     if not NAME.fullmatch(request["team"]):
         raise InvalidError(f"{request['team']!r} is no team: {NAMING}", slug="invalid-team")
     token, days = new_token(), request["expires_in_days"]
     row = ApiKey(
-        id=new_id(),
+        id=key_id,
         name=request["name"],
         team=request["team"],
         scope=request["scope"],

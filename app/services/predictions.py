@@ -12,7 +12,7 @@ from app.domain.states import FINAL, JobKind, State
 from app.errors import InvalidError, NotFoundError
 from app.services import subjects, zoos
 from app.services.datasets import check_name
-from app.services.submission import Submitted, ready
+from app.services.submission import Caller, Submitted, earlier, ready
 
 if TYPE_CHECKING:
     import uuid
@@ -27,12 +27,15 @@ SUFFIXES = (".npz", ".parquet")
 _WAITED_FOR = 4
 
 
-def submit(session: Session, settings: Settings, request: dict[str, Any]) -> Submitted:
+def submit(session: Session, settings: Settings, request: dict[str, Any], caller: Caller | None = None) -> Submitted:
     """Store the job that imports a file of predictions.
 
     ``request`` is ``{model, dataset, path, label_space?}``. A data set that is not known yet is made by the import, by
     the labels in the file. Raises InvalidError for what is known to be wrong already.
     """
+    import_id = new_id()
+    if before := earlier(session, caller or Caller(), kind="import", request=request, resource_id=import_id):
+        return Submitted(before, created=False)
     named = subjects.read(session, zoos.known(session, settings), request["model"])
     path = Path(request["path"])
     if not path.is_absolute():
@@ -45,7 +48,7 @@ def submit(session: Session, settings: Settings, request: dict[str, Any]) -> Sub
     if dataset is None:
         check_name(request["dataset"])
     spec = JobSpec(
-        f"import {new_id()}",
+        f"import {import_id}",
         JobKind.IMPORT,
         {
             "listing": named.subject.to_json() | {"ref": named.full_ref},
@@ -54,9 +57,10 @@ def submit(session: Session, settings: Settings, request: dict[str, Any]) -> Sub
             "label_space": request.get("label_space"),
         },
         priority=_WAITED_FOR,
+        id=import_id,
     )
     ids = jobs.add(session, [spec])
-    return Submitted(ids[spec.handle], created=True, ring=ready([spec], ids))
+    return Submitted(import_id, created=True, ring=ready([spec], ids))
 
 
 def show_import(session: Session, job_id: uuid.UUID) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import os
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
-from app.db import uploads
+from app.db import comparisons, uploads
+from app.db.teams import check_own
 from app.db.upload_tables import Upload
 from app.domain.ids import new_id
 from app.domain.references import UPLOAD
 from app.domain.storage import partial_folder, upload_path
-from app.errors import InvalidError, NotFoundError, StorageFullError, TooLargeError
+from app.errors import ConflictError, InvalidError, NotFoundError, StorageFullError, TooLargeError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,11 +99,43 @@ def _told(error: OSError) -> Exception:
     )
 
 
-def keep(session: Session, incoming: Incoming, sha256: str, name: str) -> tuple[dict[str, Any], bool]:
-    """Store a sealed file; return it as JSON, and whether its team did not have it yet."""
+def keep(
+    session: Session, settings: Settings, incoming: Incoming, sha256: str, name: str
+) -> tuple[dict[str, Any], bool]:
+    """Store a sealed file; return it as JSON, and whether its team did not have it yet.
+
+    Raises TooLargeError when the team's uploads have no room for it.
+    """
+    uploads.hold(session)
     found, new = uploads.keep(session, Upload(id=new_id(), name=name, sha256=sha256, bytes=incoming.size))
+    most = settings.upload_team_bytes
+    if new and (stored := uploads.stored_bytes(session)) > most:
+        raise TooLargeError(
+            f"With these {incoming.size:,} bytes the team's uploads would have {stored:,}, more than the {most:,} that "
+            "ZOOAUDIT_UPLOAD_TEAM_BYTES allows; delete some that are needed no more, or ask the operator for more.",
+            slug="upload-quota",
+        )
     incoming.publish(sha256)
     return to_json(found), new
+
+
+def remove(session: Session, settings: Settings, upload_id: uuid.UUID) -> None:
+    """Delete an upload, and its file unless another team has the same bytes; what was measured of it stays.
+
+    Raises NotFoundError, ForbiddenError for a shared one, and ConflictError while a comparison needs it.
+    """
+    uploads.hold(session)
+    row = _row(session, upload_id)
+    check_own(session, row)
+    if (comparison_id := uploads.used_by(session, row, _ref(row))) is not None:
+        seen = f"comparison {comparison_id}" if comparisons.get(session, comparison_id) else "another team's comparison"
+        raise ConflictError(
+            f"Upload {upload_id} is needed by {seen}, which has not ended; wait for it, or cancel it.",
+            slug="upload-in-use",
+        )
+    if not uploads.remove(session, row):
+        # Before the commit, while nobody else adds these bytes. If it fails, uploading them again brings them back.
+        upload_path(settings.data_dir, row.sha256).unlink(missing_ok=True)
 
 
 def add(session: Session, settings: Settings, path: Path) -> dict[str, Any]:
@@ -116,7 +149,7 @@ def add(session: Session, settings: Settings, path: Path) -> dict[str, Any]:
             raise InvalidError(
                 f"{path} cannot be read ({error.strerror}); check the path.", slug="unreadable"
             ) from error
-        return keep(session, incoming, incoming.seal(), path.name[:200])[0]
+        return keep(session, settings, incoming, incoming.seal(), path.name[:200])[0]
 
 
 def find(session: Session, wanted: Selection) -> dict[str, Any]:
@@ -126,16 +159,32 @@ def find(session: Session, wanted: Selection) -> dict[str, Any]:
 
 def show(session: Session, upload_id: uuid.UUID) -> dict[str, Any]:
     """Return one upload as JSON; raises NotFoundError."""
+    return to_json(_row(session, upload_id))
+
+
+def named(session: Session, ref: str) -> uuid.UUID:
+    """Return the id of the upload of a reference, a team's own before a shared one; raises NotFoundError."""
+    found = uploads.by_digest(session, ref.removeprefix(f"{UPLOAD}:"))
+    if found is None:
+        raise NotFoundError(f"There is no upload {ref}; `zooaudit uploads list` lists what there is.")
+    return found.id
+
+
+def _row(session: Session, upload_id: uuid.UUID) -> Upload:
     if (found := uploads.get(session, upload_id)) is None:
         raise NotFoundError(f"There is no upload {upload_id}.")
-    return to_json(found)
+    return found
+
+
+def _ref(upload: Upload) -> str:
+    return f"{UPLOAD}:{upload.sha256}"
 
 
 def to_json(upload: Upload) -> dict[str, Any]:
     """Return an upload as JSON; ``ref`` is how comparisons and vettings name it."""
     return {
         "id": str(upload.id),
-        "ref": f"{UPLOAD}:{upload.sha256}",
+        "ref": _ref(upload),
         "name": upload.name,
         "sha256": upload.sha256,
         "bytes": upload.bytes,

@@ -53,11 +53,12 @@ class Faults:
         if time.monotonic() < self._next:
             return
         kind = self._random.choices(list(self._weights), list(self._weights.values()))[0]
-        self._do(kind)
-        self.done[kind] += 1
+        self.do(kind)
         self._next = time.monotonic() + self._random.expovariate(1 / self._every_s)
 
-    def _do(self, kind: str) -> None:
+    def do(self, kind: str) -> None:
+        """Do one fault of ``WEIGHTS`` now."""
+        self.done[kind] += 1
         if kind == "flush":
             with contextlib.suppress(redis.RedisError), redis.Redis(port=self._site.redis_port) as client:
                 client.flushall()

@@ -22,6 +22,7 @@ from sqlalchemy import create_engine, text
 from app.db.migrate import upgrade
 from app.db.session import Database
 from app.settings import Settings
+from chaos import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ MARK = "CHAOS_RUN"
 CELERY = ["celery", "--app", "workers.celery_app", "worker", "--queues", "cpu", "--concurrency", "1"]
 QUIET = ["--without-gossip", "--without-mingle", "--loglevel", "warning"]
 _GONE_S = 10.0
+_SETTLED_S = 30.0
 
 
 @dataclass
@@ -92,11 +94,16 @@ class Site:
                 self.start(member)
 
     def settle(self, random: Random) -> None:
-        """Wait until every process runs again and the reaper has had its turn."""
-        for _ in range(50):
+        """Wait until every process runs again and the reaper has removed what the dead ones left."""
+        deadline = time.monotonic() + _SETTLED_S
+        workers = sum(member.name.startswith(("worker", "serve")) for member in self.members)
+        while time.monotonic() < deadline:
             self.keep(random)
+            runs = all(member.process is not None for member in self.members)
+            # Each worker that lives has its own folder.
+            if runs and len(verify.left(self.settings)) == workers:
+                return
             time.sleep(0.1)
-        time.sleep(self.settings.lease_s / 2)
 
     def stop(self) -> float:
         """Tell every process to end, as an operator would; return the seconds that the slowest took."""
@@ -239,6 +246,7 @@ def _running(site: Site) -> Iterator[Site]:
                 process.kill()
         for member in site.members:
             if member.process is not None:
+                member.process.kill()  # Redis writes its title over the mark
                 member.process.wait()
 
 

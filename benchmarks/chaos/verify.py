@@ -22,6 +22,25 @@ if TYPE_CHECKING:
 
 FINAL = ("succeeded", "failed", "cancelled")
 MEASURING = ("inspect", "import")
+WRONG = (
+    "jobs not ended",
+    "jobs not ended exactly once",
+    "changes after an end",
+    "attempts claimed twice",
+    "jobs that ended before what they need",
+    "measurements missing",
+    "measurements doubled",
+    "measurements of jobs that did not succeed",
+    "files missing or wrong",
+    "ended otherwise than they have to",
+    "wrong numbers",
+    "answers missing",
+    "findings doubled",
+    "temporary files left",
+    "orphans after a kill",
+    "orphans at the end",
+)
+"""Figures of a run that have to be zero; the last two are the caller's."""
 
 _LOG = "CREATE TABLE chaos_log (n {serial}, at double precision, job {uuid}, before text, after text, attempt int)"
 _NOTE = (
@@ -151,11 +170,8 @@ def _answers(session: Session, cases: list[Case]) -> dict[str, int]:
         else:
             row = session.get_one(Comparison, case.id)
             state, code = row.state, (row.error or {}).get("code")
-            findings = Counter(
-                session.execute(
-                    select(Finding.dimension, Finding.metric).where(Finding.comparison_id == case.id)
-                ).tuples()
-            )
+            metrics = select(Finding.dimension, Finding.metric).where(Finding.comparison_id == case.id)
+            findings = Counter(tuple(row) for row in session.execute(metrics))
             doubled += sum(number > 1 for number in findings.values())
             missing += state == "succeeded" and not findings
             if case.top1 and state == "succeeded":

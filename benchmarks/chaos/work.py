@@ -120,7 +120,7 @@ def cases(folder: Path, jobs: int, random: Random) -> Load:
         request = {"a": ref, "b": networks[0], "dimensions": ["architecture"]}
         load.cases.append(Case("unreachable", request, frozenset({"failed"}), code="weights-not-fetched"))
     for _ in range(max(1, jobs // 400)):
-        request = {"zoos": ["recorded"], "dataset": DATASET}
+        request = {"zoos": ["recorded"], "models": ["m*"], "dataset": DATASET}
         load.cases.append(Case("audit", request, frozenset({"succeeded"})))
     for number in range(jobs // 20):
         path = folder / f"broken{number}.npz"
@@ -129,7 +129,7 @@ def cases(folder: Path, jobs: int, random: Random) -> Load:
         load.cases.append(Case("broken", request, frozenset({"failed"})))
     load.cases += [_import(folder, f"x{number}", number % ITEMS) for number in range(jobs // 7)]
     while load.jobs() < jobs - MODELS:
-        case = _comparison(*random.sample(range(MODELS), 2))
+        case = comparison(*random.sample(range(MODELS), 2))
         if random.random() < 0.08:
             case.cancel_after_s, case.ends = random.uniform(0, 20), frozenset({"succeeded", "cancelled"})
         load.cases.append(case)
@@ -137,7 +137,8 @@ def cases(folder: Path, jobs: int, random: Random) -> Load:
     return load
 
 
-def _comparison(a: int, b: int) -> Case:
+def comparison(a: int, b: int) -> Case:
+    """Return a comparison of two of the first imports."""
     request = {"a": f"recorded:m{a}", "b": f"recorded:m{b}", "dataset": DATASET}
     right = tuple((100 + 5 * each) / ITEMS for each in (a, b))
     return Case("comparison", request, frozenset({"succeeded"}), top1=right)
@@ -190,8 +191,15 @@ class Client:
 
     def open_jobs(self) -> int:
         """Return how many jobs have not ended."""
-        waiting = select(func.count()).select_from(Job).where(Job.state.in_(["queued", "running"]))
-        return int(self._again(lambda session: session.scalar(waiting)))
+        return self._jobs("queued", "running")
+
+    def running_jobs(self) -> int:
+        """Return how many jobs a worker has claimed."""
+        return self._jobs("running")
+
+    def _jobs(self, *states: str) -> int:
+        number = select(func.count()).select_from(Job).where(Job.state.in_(states))
+        return int(self._again(lambda session: session.scalar(number)))
 
     def _again(self, ask: Callable[[Session], Any]) -> Any:
         while True:

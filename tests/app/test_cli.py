@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -249,6 +250,7 @@ def test_an_audit_of_two_folders_ranks_what_differs(environment, zooaudit, tmp_p
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_serve_answers_with_a_worker_beside_it_and_takes_it_along(environment, tmp_path, number):
     a, b = network(tmp_path / "a.onnx", 1), network(tmp_path / "b.onnx", 2)
+    environment["ZOOAUDIT_STOP_S"] = "1"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
@@ -265,13 +267,26 @@ def test_serve_answers_with_a_worker_beside_it_and_takes_it_along(environment, t
             assert (answer["state"], answer["verdict"]) == ("succeeded", "not_interchangeable")
             found = client.get("/v1/findings", params={"dimension": "architecture"}).json()["items"]
             assert {item["comparison_id"] for item in found} == {answer["id"]}
+            long = {"a": a, "b": b, "dimensions": ["latency"], "latency_budget_s": 600}
+            assert client.post("/v1/comparisons", json=long).status_code == 202
+            _until(lambda: _measured(tmp_path / "data")[0] == "running", server)
     finally:
         family = psutil.Process(server.pid).children(recursive=True)
+        told = time.monotonic()
         server.send_signal(number)
         server.wait(timeout=30)
     assert family
     assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert time.monotonic() - told < 8
+    assert _measured(tmp_path / "data") == ("queued", None, 0)
+    assert list((tmp_path / "data" / "scratch").iterdir()) == []
     assert "Traceback" not in Path(tmp_path / "serve.log").read_text()
+
+
+def _measured(data):
+    """Return the state of the job that measures latency, who has its device, and the attempts that count against it."""
+    with sqlite3.connect(data / "zooaudit.db", timeout=30) as database:
+        return database.execute("SELECT state, exclusive_on, spent FROM jobs WHERE kind = 'latency'").fetchone()
 
 
 def _ready(client):

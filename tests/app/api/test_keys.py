@@ -4,17 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 
 import pytest
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
 from app.api import guard
+from app.db import job_counts
 from app.db.paging import Selection
 from app.domain.keys import Allowance, digest, is_token, new_token, without_tokens
 from app.errors import ForbiddenError, TooManyRequestsError
 from app.main import create_app
-from app.services import keyring, keys
+from app.services import backlog, keyring, keys
 from app.services.keyring import Keyring
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is refused
@@ -54,6 +57,20 @@ def test_the_first_key_ends_the_time_without_keys(settings, make):
         assert client.get("/v1/zoos", headers=admin).status_code == 401
         assert client.get("/v1/zoos").status_code == 401, "with its last key revoked a service is not open again"
         assert client.get("/v1/keys", headers=make("admin")).json()["items"][-1]["last_used_on"] is not None
+
+
+def test_a_key_that_is_asked_for_twice_is_made_once_and_shown_once(settings, make):
+    headers = make("admin") | {"Idempotency-Key": "k"}
+    body = {"name": "CI", "team": "red", "scope": "read"}
+    with TestClient(create_app(settings)) as client:
+        first, again = (client.post("/v1/keys", json=body, headers=headers) for _ in range(2))
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert again.json() == first.json() | {"token": None}
+        assert is_token(first.json()["token"])
+        assert again.headers["Location"] == first.headers["Location"]
+        assert len(client.get("/v1/keys?scope=read", headers=headers).json()["items"]) == 1
+        other = client.post("/v1/keys", json=body | {"scope": "admin"}, headers=headers)
+        assert (other.status_code, other.json()["type"]) == (422, "urn:zooaudit:idempotency-key-reused")
 
 
 def test_another_process_notices_a_revoked_key_in_time(settings, database, make, monkeypatch):
@@ -108,6 +125,31 @@ def test_a_quota_counts_what_was_queued(settings, make):
         refused = client.post("/v1/comparisons", json=body, headers=headers)
         assert 1 <= int(refused.headers["Retry-After"]) <= 86400
         assert client.get("/v1/comparisons", headers=headers).status_code == 200, "reading goes on"
+
+
+def test_a_team_cannot_fill_the_queue(settings, database, make, monkeypatch):
+    headers, other = make("submit"), make("submit", team="blue")
+    # Reading its catalogs is everybody's; the audit is expanded for the team.
+    body = {"zoos": ["timm", "keras"], "weights": "none"}
+    with TestClient(create_app(settings.model_copy(update={"team_jobs": 2}))) as client:
+
+        def ask(headers):
+            return client.post("/v1/audits", json=body, headers=headers)
+
+        made = [ask(headers) for _ in range(3)]
+        assert [reply.status_code for reply in made] == [202, 202, 429]
+        assert made[-1].json()["type"] == "urn:zooaudit:queue-full"
+        assert int(made[-1].headers["Retry-After"]) > 0
+        assert ask(other).status_code == 202, "the other team's work goes on"
+        monkeypatch.setattr(backlog, "COUNTED_S", 0.1)
+        time.sleep(0.1)
+        assert ask(headers).status_code == 429, "counted again it is as much"
+        assert client.get("/v1/audits", headers=headers).status_code == 200
+        assert client.post(f"{made[0].headers['Location']}/cancel", headers=headers).status_code == 200
+        time.sleep(0.1)
+        assert ask(headers).status_code == 202
+        with database.read() as session:
+            assert job_counts.unfinished(session, "red", most=100) == 2
 
 
 def test_most_requests_ask_the_database_nothing(database, make, monkeypatch):
@@ -210,6 +252,15 @@ def test_a_production_service_does_not_start_without_keys(settings, make, monkey
     headers = make("read")
     with TestClient(create_app()) as client:
         assert client.get("/v1/zoos", headers=headers).status_code == 200
+
+
+def test_an_embedded_service_without_keys_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOOAUDIT_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("app.logs.configure", lambda: None)
+    with capture_logs() as found, TestClient(create_app()) as client:
+        assert client.get("/v1/zoos").status_code == 200
+    (said,) = [line for line in found if line["event"] == "no API keys"]
+    assert "zooaudit keys create" in said["detail"]
 
 
 def test_keys_on_the_command_line(tmp_path, open_command_line):

@@ -8,6 +8,15 @@ import pytest
 from app.main import create_app
 from app.settings import Settings
 
+TWICE = {
+    "POST /v1/uploads": "the same bytes are one upload",
+    "POST /v1/policies": "the same content makes no new version",
+    "POST /v1/zoos/{zoo}/index": "joins work under way",
+    "POST /v1/webhooks/{webhook_id}/test": "each request sends a message",
+    "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redelivery": "refused while the first is under way",
+}
+"""What takes no Idempotency-Key, and what a retry does there."""
+
 
 @pytest.fixture(scope="module")
 def document():
@@ -64,6 +73,17 @@ def test_every_answer_has_an_example(document, operations):
                 check(content, document, f"{status} of {route} as {media}")
                 checked += 1
     assert checked > 300
+
+
+def test_whatever_makes_something_can_be_retried(operations):
+    makes = [route for route, each in operations.items() if {"201", "202"} & set(each["responses"])]
+    keyed = {
+        route
+        for route, each in operations.items()
+        if "Idempotency-Key" in {parameter["name"] for parameter in each.get("parameters", [])}
+    }
+    assert sorted(makes) == sorted(keyed | TWICE.keys())
+    assert not keyed & TWICE.keys()
 
 
 def test_what_was_just_asked_for_is_not_shown_as_ended(operations):

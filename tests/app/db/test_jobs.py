@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import event, func, select, text, update
 
 from app.db import job_graph, jobs, rings
 from app.db.clock import now
@@ -133,6 +133,19 @@ def test_a_job_that_kills_its_workers_is_given_up(database):
     with database.read() as session:
         job = session.get_one(Job, ids["one"])
         assert (job.state, job.failure_class, job.error["code"]) == ("failed", "lost", "worker-lost")
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # SQLite has one writer at a time
+def test_a_job_that_is_being_ended_keeps_no_other_waiting(database):
+    ids = add(database, spec(), spec("two"))
+    ending, lost = claim(database), claim(database)
+    expire(database)
+    with database.write() as slow:
+        jobs.succeed(slow, ending)
+        with database.write() as session:
+            session.execute(text("SET LOCAL lock_timeout = '5s'"))
+            assert recover(session, max_attempts=3) == ([lost.id], [])
+    assert {name: state(database, ids[name]) for name in ids} == {"one": State.SUCCEEDED, "two": State.QUEUED}
 
 
 def test_a_live_lease_is_left_alone(database):
