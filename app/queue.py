@@ -51,8 +51,7 @@ def prepare(settings: Settings) -> None:
     """Import what ringing takes, most of a second, so that the first ring is not late. Connects to nothing."""
     if settings.broker_url is not None:
         celery = _celery(settings.broker_url)
-        assert celery.producer_pool is not None  # noqa: S101 - made when it is asked for
-        assert celery.connection_for_write().transport is not None  # noqa: S101 - likewise
+        _made_when_asked_for = celery.producer_pool, celery.connection_for_write().transport
 
 
 @lru_cache(maxsize=4)
