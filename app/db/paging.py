@@ -16,14 +16,14 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy import literal, select, tuple_, union_all
-from sqlalchemy.orm import aliased, load_only
+from sqlalchemy.orm import load_only
 
 from app.errors import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, Executable, Select
     from sqlalchemy.orm import InstrumentedAttribute, Session
 
 Row = TypeVar("Row")
@@ -67,9 +67,9 @@ class Order:
         """Whether the largest comes first."""
         return self.name.startswith("-")
 
-    def by(self) -> tuple[ColumnElement[Any], ...]:
-        """Return the ORDER BY terms; as plain as an index has them."""
-        terms = (self.column, self.id)
+    def by(self, *columns: ColumnElement[Any]) -> tuple[ColumnElement[Any], ...]:
+        """Return the ORDER BY terms, of these columns in place of its own; as plain as an index has them."""
+        terms = columns or (self.column, self.id)
         return tuple(term.desc() if self.descending else term.asc() for term in terms)
 
     def cursor(self, row: object) -> str:
@@ -144,21 +144,19 @@ class Listed(Generic[Row]):
 
     def _statement(
         self, order: Order, wanted: Selection, conditions: Sequence[ColumnElement[bool]], limit: int
-    ) -> Select[Row]:
-        chosen = [self._conditions(name, value) for name, value in wanted.filters.items() if value is not None]
-        ways = [
-            select(self.entity).where(*conditions, *way).order_by(*order.by()).limit(limit) for way in product(*chosen)
-        ]
-        if len(ways) == 1:
-            return ways[0].options(*self._only(self.entity))
-        # Each way reads as many rows of its own index as a page has, however many more there are.
-        found = union_all(*(way.subquery().select() for way in ways)).subquery()
-        entity = aliased(self.entity, found)
-        own = Order(order.name, getattr(entity, order.column.key), getattr(entity, order.id.key))
-        return select(entity).order_by(*own.by()).limit(limit).options(*self._only(entity))
+    ) -> Executable:
+        def read(what: Sequence[Any], way: Sequence[ColumnElement[bool]]) -> Select[Any]:
+            return select(*what).where(*conditions, *way).order_by(*order.by()).limit(limit)
 
-    def _only(self, entity: Any) -> list[Any]:  # noqa: ANN401 - the entity or an alias of it
-        return [load_only(*(getattr(entity, name) for name in self.columns))] if self.columns else []
+        chosen = [self._conditions(name, value) for name, value in wanted.filters.items() if value is not None]
+        columns: list[Any] = [getattr(self.entity, name) for name in self.columns]
+        ways = list(product(*chosen))
+        if len(ways) == 1:
+            return read([self.entity], ways[0]).options(*([load_only(*columns)] if columns else []))
+        # Each way reads as many rows of its own index as a page has, however many more there are.
+        found = union_all(*(read(columns or [self.entity], way).subquery().select() for way in ways))
+        terms = found.selected_columns[order.column.key], found.selected_columns[order.id.key]
+        return select(self.entity).from_statement(found.order_by(*order.by(*terms)).limit(limit))
 
     def _conditions(self, name: str, value: Any) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - of any column
         of = self.filters[name]
