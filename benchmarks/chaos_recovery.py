@@ -4,7 +4,8 @@
 
 Postgres, Redis, a reaper and four Celery workers, or with ``--embedded`` one ``zooaudit serve`` on SQLite, which a
 service manager starts again. The job is one that never ends here, and each loss makes its next wait longer, up to the
-longest. The time is from the signal to the claim, by the database's own record.
+longest. The time is from the signal to the claim, by the database's own record. At last all are told to stop, while the
+job runs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 from chaos import site as sites
-from chaos import work
+from chaos import verify, work
 from rich.console import Console
 from rich.progress import track
 from sqlalchemy import select
@@ -59,7 +60,11 @@ def main() -> None:
             median = statistics.median(waits)
             print(f"{kind}, {len(waits)} kills: runs again after {median:.2f} s, at most {max(waits):.2f} s")
             print(f"leases until it runs again: {max(waits) / options.lease:.2f}")
-    sys.exit(0 if worst <= 2 else 1)
+        time.sleep(options.lease)  # in which a reaper looks for what the last one left
+        print(f"seconds to stop with the job running: {site.stop():.1f}")
+        left = [*map(sites.words, site.left_over()), *map(str, verify.left(site.settings))]
+        print(f"processes and files left: {len(left)}", *left, sep="\n  ")
+    sys.exit(0 if worst <= 2 and not left else 1)
 
 
 class Victim:
