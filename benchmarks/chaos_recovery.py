@@ -91,7 +91,7 @@ class Victim:
 
     def _next_attempt(self) -> tuple[int, float]:
         """Wait until the job's next attempt runs; return its process and when it was claimed (seconds since 1970)."""
-        deadline = time.monotonic() + _LIMIT_S
+        deadline, job = time.monotonic() + _LIMIT_S, None
         while time.monotonic() < deadline:
             self._site.keep(self._random)
             job = self._job()
@@ -99,7 +99,7 @@ class Victim:
                 self._attempt = job.attempt
                 return int(job.worker.split()[-2]), job.started_at.timestamp()
             time.sleep(_POLL_S)
-        raise TimeoutError(f"The job was not claimed within {_LIMIT_S:.0f} s.")
+        raise TimeoutError(f"The job was not claimed within {_LIMIT_S:.0f} s: {job and (job.state, job.error)}")
 
     def _job(self) -> Job | None:
         try:
