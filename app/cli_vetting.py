@@ -29,7 +29,7 @@ policies = typer.Typer(
     help="List, look at and add policies: margins, and what is critical.", no_args_is_help=True, rich_markup_mode=None
 )
 
-_COLUMNS = ("name", "version", "critical", "advisory", "accuracy", "disagreement", "latency", "size")
+_COLUMNS = ("name", "version", "critical", "advisory", "accuracy", "disagreement", "latency", "size", "better")
 
 
 def vet(
@@ -145,4 +145,4 @@ def _row(policy: dict[str, Any]) -> dict[str, Any]:
     margins = {
         name.removesuffix("_margin"): f"{100 * value:g} %" for name, value in policy.items() if name.endswith("_margin")
     }
-    return policy | tiers | margins
+    return policy | tiers | margins | {"better": "passes" if policy.get("allow_better") else "fails"}

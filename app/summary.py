@@ -7,6 +7,7 @@ from typing import Any
 
 from app.domain import sentences
 from app.domain.policies import Policy
+from app.domain.states import State
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#&$])")
 
@@ -20,7 +21,7 @@ def markdown(value: dict[str, Any]) -> str:
     parts = [
         f"### Vetting: {title}",
         f"{candidate} in place of {reference}, under {policy}{on}.",
-        _text(value["reason"] or (value["error"] or {}).get("message") or "There is no decision yet."),
+        _text(value["reason"] or (value["error"] or {}).get("message") or _undecided(value["state"])),
     ]
     if value["checks"]:
         rows = [
@@ -36,6 +37,10 @@ def markdown(value: dict[str, Any]) -> str:
             parts.append("\n".join([f"**{name}**", "", *(f"{bullet} {_text(line)}" for line in lines)]))
     parts.append(f"<sub>vetting {value['id']}, comparison {value['comparison_id']}</sub>")
     return "\n\n".join(parts) + "\n"
+
+
+def _undecided(state: str) -> str:
+    return "It was cancelled, so there is no decision." if state == State.CANCELLED else "There is no decision yet."
 
 
 def _verdict(check: dict[str, Any]) -> str:

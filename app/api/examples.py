@@ -225,7 +225,7 @@ _TABLE: dict[str, tuple[Any, ...]] = {
     "Deed.status": (200,),
     "client": ("10.1.0.17",),
     "request_id": ("8e03978e40d543ddbc936894a57f9324",),
-    "schema_version": ("0024",),
+    "schema_version": ("0021",),
     "next_cursor": ("WyItY3JlYXRlZF9hdCIsIjIwMjYtMTEtMjEiXQ",),
 }
 """Examples by ``field``, or by ``Model.field`` where the name means something else there; ``...`` stands for the one

@@ -35,10 +35,14 @@ class KeyRequest(RequestModel):
     )
     scope: Scope = Field(description="read; submit, which includes read; admin, which includes all; metrics alone.")
     expires_in_days: int | None = Field(
-        default=keys.DEFAULT_DAYS, ge=1, le=36500, description="Null: only when it is revoked."
+        default=keys.DEFAULT_DAYS, strict=True, ge=1, le=36500, description="Null: only when it is revoked."
     )
-    requests_per_minute: int | None = Field(default=None, ge=1, le=_MOST, description="Default: the service's setting.")
-    submissions_per_day: int | None = Field(default=None, ge=1, le=_MOST, description="Default: the service's setting.")
+    requests_per_minute: int | None = Field(
+        default=None, strict=True, ge=1, le=_MOST, description="Default: the service's setting."
+    )
+    submissions_per_day: int | None = Field(
+        default=None, strict=True, ge=1, le=_MOST, description="Default: the service's setting."
+    )
 
 
 class Key(BaseModel):

@@ -16,6 +16,9 @@ Item = TypeVar("Item")
 Words = Annotated[str, Field(max_length=500, pattern=TEXT)]
 """Text in a request."""
 
+Flag = Annotated[bool, Field(strict=True)]
+"""true or false in a request; not 1, "yes" or "off"."""
+
 
 class NotFinite(BaseModel):
     """A number that JSON has no word for."""
@@ -68,6 +71,9 @@ class PolicyContent(BaseModel):
     disagreement_margin: float = Field(default=0.05, ge=0, lt=1)
     latency_margin: float = Field(default=0.05, ge=0, lt=1)
     size_margin: float = Field(default=0.0, ge=0, lt=1)
+    allow_better: bool = Field(
+        default=False, description="A vetting passes a candidate that is more accurate or faster than its margin."
+    )
 
 
 class PolicyModel(PolicyContent):
@@ -105,9 +111,9 @@ class Asked(RequestModel):
         default=None, description="A policy's name, name@version, or one given in full."
     )
     latency_budget_s: float | None = Field(
-        default=None, description="Seconds to spend on timing each group of models. Default: 60."
+        default=None, strict=True, description="Seconds to spend on timing each group of models. Default: 60."
     )
-    operating_points: list[dict[Words, int | Words | None]] | None = Field(
+    operating_points: list[dict[Words, Annotated[int, Field(strict=True)] | Words | None]] | None = Field(
         default=None,
         max_length=points.MOST,
         description="Where latency is measured: objects with a runtime (onnxruntime, torch, torch-compile, native) and "

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.api.audits import AuditRequest
 from app.api.dependencies import TEXT, OfCaller, OfSettings, Reading, Writing
 from app.api.lists import ListQuery
-from app.api.models import Failure, PageOf, RequestModel
+from app.api.models import Failure, Flag, PageOf, RequestModel
 from app.api.problems import responses
 from app.domain.schedules import MOST_CAUGHT_UP, Missed
 from app.domain.states import State
@@ -63,7 +63,7 @@ class ScheduleRequest(RequestModel):
     cron: Cron
     time_zone: TimeZone = "UTC"
     missed: Missing = Missed.LATEST
-    enabled: bool = True
+    enabled: Flag = True
     request: AuditRequest
 
     def plain(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class ScheduleChange(RequestModel):
     cron: Cron | None = None
     time_zone: TimeZone | None = None
     missed: Missing | None = None
-    enabled: bool | None = None
+    enabled: Flag | None = None
     request: AuditRequest | None = None
 
     @model_validator(mode="after")

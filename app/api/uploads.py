@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import OfDatabase, OfSettings, Reading, Writing
-from app.api.lists import ListQuery
+from app.api.lists import ListQuery, Text
 from app.api.models import PageOf
 from app.api.problems import responses
 from app.db.session import Database
@@ -100,8 +100,9 @@ def _keep(
 
 
 class UploadFilters(ListQuery):
-    """In which order."""
+    """Which uploads, and in which order."""
 
+    sha256: Text | None = None
     sort: Literal["created_at", "-created_at", "name", "-name"] = "-created_at"
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.dependencies import TEXT, OfCaller, OfSettings, Reading, Writing
 from app.api.lists import ListQuery
-from app.api.models import PageOf, RequestModel
+from app.api.models import Flag, PageOf, RequestModel
 from app.api.problems import responses
 from app.domain.webhooks import DeliveryState, Event
 from app.services import webhooks
@@ -50,7 +50,7 @@ class WebhookRequest(RequestModel):
     url: Address
     events: Events
     description: Description = ""
-    enabled: bool = True
+    enabled: Flag = True
 
 
 class WebhookChange(RequestModel):
@@ -61,7 +61,7 @@ class WebhookChange(RequestModel):
     url: Address | None = None
     events: Events | None = None
     description: Description | None = None
-    enabled: bool | None = None
+    enabled: Flag | None = None
 
     @model_validator(mode="after")
     def _no_nulls(self) -> "WebhookChange":
@@ -78,6 +78,7 @@ class Rotation(RequestModel):
 
     overlap_s: float = Field(
         default=86400,
+        strict=True,
         ge=0,
         le=LONGEST_OVERLAP_S,
         description="Seconds in which messages are signed with both secrets.",

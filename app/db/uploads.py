@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 _LOCK = 0x7A6F6F62  # "zoob": the advisory lock's number, one for the whole database
 
-LISTED = Listed(Upload, Upload.id, sorts={"created_at": Upload.created_at, "name": Upload.name}, sort="-created_at")
+LISTED = Listed(
+    Upload,
+    Upload.id,
+    sorts={"created_at": Upload.created_at, "name": Upload.name},
+    sort="-created_at",
+    filters={"sha256": None},
+)
 
 
 def get(session: Session, upload_id: uuid.UUID) -> Upload | None:

@@ -56,8 +56,9 @@ class Policy:
     ``critical=None`` makes every dimension critical that the comparison asked for. ``advisory`` ones are judged and
     told, and decide nothing. The interface decides unless it is advisory. Margins are fractions: ``accuracy_margin`` of
     top-1 and top-5, ``disagreement_margin`` of the items that get another answer, ``latency_margin`` of the ratio of
-    times, ``size_margin`` of parameters and operations. ``version`` is that under which it is stored, None where it is
-    not.
+    times, ``size_margin`` of parameters and operations. ``allow_better`` lets a vetting pass a candidate that is more
+    accurate or faster than its margin; a comparison, which has no candidate, has two sides all the same. ``version`` is
+    that under which it is stored, None where it is not.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Policy:
     disagreement_margin: float = 0.05
     latency_margin: float = 0.05
     size_margin: float = 0.0
+    allow_better: bool = False
     version: int | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +93,9 @@ class Policy:
         value = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "version"}
         value["critical"] = None if self.critical is None else sorted(self.critical)
         value["advisory"] = sorted(self.advisory)
+        if not self.allow_better:
+            # Workers of before it was there refuse what they do not know.
+            del value["allow_better"]
         return value
 
     def to_json(self) -> dict[str, Any]:
@@ -140,6 +145,8 @@ def _mistakes(value: dict[Any, Any]) -> Iterator[Mistake]:
     for field in _FIELDS:
         if field.endswith("_margin") and field in value:
             yield from _margin_mistakes(field, value[field])
+    if not isinstance(better := value.get("allow_better", False), bool):
+        yield Mistake("allow_better", f"allow_better is {reprlib.repr(better)}; write true or false.")
     for field in _TIERS:
         yield from _tier_mistakes(field, value.get(field))
     tiers = [value[tier] for tier in _TIERS if isinstance(value.get(tier), list)]

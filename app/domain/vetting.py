@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from app.domain import needed, sentences, unsafe
+from app.domain import needed, noninferiority, sentences, unsafe
 from app.domain.policies import Criterion, Dimension
 from app.domain.verdicts import Finding, Place, Severity, block_place
 
@@ -86,11 +86,12 @@ def decide(answer: Answer, policy: Policy, scope: Scope) -> Vetted:
     if refused := unsafe.seen(answer.result["errors"]):
         return _unsafe(refused, answer.result["a"]["ref"], checks, advisories)
     if failed:
-        reason = f"Outside the margins of {under}. {_said(failed)}"
+        reason = f"Outside the margins of {under}. {_said(failed)}{_only_better(failed, answer, policy)}"
         return Vetted(Decision.FAIL, reason, checks, advisories, [])
     if missing:
         ways = [str(check.needed) for check in missing]
         reason = f"Not enough evidence for {under}. {_said(missing)} The cheapest that could decide: {ways[0]}."
+        reason += _only_better(missing, answer, policy)
         return Vetted(Decision.NOT_ENOUGH_EVIDENCE, reason, checks, advisories, ways)
     return Vetted(Decision.PASS, f"Inside the margins of {under}. {_said(critical)}", checks, advisories, [])
 
@@ -102,6 +103,19 @@ def _unsafe(refused: Sequence[dict[str, Any]], candidate: str, checks: list[Chec
         return Vetted(Decision.FAIL, reason, checks, advisories, [])
     way = "name a reference that can be loaded safely, as safetensors or ONNX"
     return Vetted(Decision.NOT_ENOUGH_EVIDENCE, reason, checks, advisories, [way])
+
+
+def _only_better(checks: Sequence[Check], answer: Answer, policy: Policy) -> str:
+    """Say it where all that keeps a candidate from passing is that it is better than the policy wants."""
+    if policy.allow_better or not all(_is_no_worse(check, answer.result[check.criterion]) for check in checks):
+        return ""
+    return " The candidate is no worse there; a policy with allow_better passes that."
+
+
+def _is_no_worse(check: Check, block: dict[str, Any] | None) -> bool:
+    if check.criterion not in noninferiority.CRITERIA or block is None or block.get("not_measured"):
+        return False
+    return noninferiority.joint(noninferiority.places(check.criterion, block)) is Place.INSIDE
 
 
 def _said(checks: Sequence[Check]) -> str:
@@ -136,6 +150,10 @@ def _check(criterion: Criterion, answer: Answer, policy: Policy, scope: Scope) -
         return Check(criterion, tier, Judgement.NOT_MEASURED, f"{criterion} was not measured{why}", way)
     found = [finding for finding in answer.findings if deciding(criterion, finding)]
     verdict = Judgement(block_place(block))
+    if policy.allow_better and criterion in noninferiority.CRITERIA:
+        places = noninferiority.places(criterion, block)
+        found = [replace(finding, verdict=where) for finding, where in zip(found, places, strict=True)]
+        verdict = Judgement(noninferiority.joint(places))
     if verdict is Judgement.INSIDE and block.get("not_measured"):
         # Inside at some operating points only: the others were asked for as well.
         left = "; ".join(f"{each['operating_point']} ({each['reason']})" for each in block["not_measured"])

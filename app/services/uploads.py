@@ -162,6 +162,14 @@ def show(session: Session, upload_id: uuid.UUID) -> dict[str, Any]:
     return to_json(_row(session, upload_id))
 
 
+def named(session: Session, ref: str) -> uuid.UUID:
+    """Return the id of the upload of a reference, a team's own before a shared one; raises NotFoundError."""
+    found = uploads.by_digest(session, ref.removeprefix(f"{UPLOAD}:"))
+    if found is None:
+        raise NotFoundError(f"There is no upload {ref}; `zooaudit uploads list` lists what there is.")
+    return found.id
+
+
 def _row(session: Session, upload_id: uuid.UUID) -> Upload:
     if (found := uploads.get(session, upload_id)) is None:
         raise NotFoundError(f"There is no upload {upload_id}.")

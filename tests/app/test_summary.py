@@ -80,6 +80,7 @@ def test_before_the_end_and_after_a_failure_it_says_so():
     waiting = VETTED | {"verdict": None, "reason": None, "state": "running", "checks": [], "dataset": None}
     assert shown(waiting).of("h3") == "Vetting: running"
     assert "no decision yet" in shown(waiting).of("p")
+    assert "It was cancelled" in shown(waiting | {"state": "cancelled"}).of("p")
     failed = waiting | {"state": "failed", "error": {"message": "It cannot be loaded."}}
     assert "It cannot be loaded." in shown(failed).of("p")
 

@@ -69,3 +69,23 @@ def test_foreign_cursors_are_refused(client, value):
     cursor = base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
     for path in ("/v1/findings", "/v1/comparisons", "/v1/listings"):
         refused(client.get(path, params={"cursor": cursor}))
+
+
+def test_a_number_is_no_truth_value_nor_text(client):
+    pair = {"a": "torchvision:resnet50@none", "b": "timm:resnet50@none", "dimensions": ["latency"]}
+    webhook = {"url": "https://hooks.example.com/x", "events": ["audit.ended"]}
+    schedule = {"name": "n", "cron": "0 3 * * *", "request": {"zoos": ["timm", "keras"]}}
+    made = client.post("/v1/webhooks", json=webhook).headers["Location"]
+    for path, body in (
+        (f"{made}/secret", {"overlap_s": False}),
+        ("/v1/comparisons", pair | {"latency_budget_s": "60"}),
+        ("/v1/comparisons", pair | {"operating_points": [{"runtime": "torch", "batch": True}]}),
+        ("/v1/webhooks", webhook | {"enabled": "yes"}),
+        ("/v1/schedules", schedule | {"enabled": 1}),
+        ("/v1/policies", {"name": "n", "accuracy_margin": True}),
+        *(
+            ("/v1/keys", {"name": "n", "team": "red", "scope": "read", name: True})
+            for name in ("expires_in_days", "requests_per_minute", "submissions_per_day")
+        ),
+    ):
+        assert refused(client.post(path, json=body))["type"] == "urn:zooaudit:malformed-request", (path, body)

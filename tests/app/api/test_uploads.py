@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import resource
 import socket
 import time
@@ -56,7 +57,9 @@ def test_a_file_is_kept_once_by_its_digest(client, small):
     again = client.post("/v1/uploads", content=CONTENT, headers=OCTETS)
     assert (again.status_code, again.json()) == (200, added)
     assert client.get(reply.headers["Location"]).json() == added
-    assert client.get("/v1/uploads").json()["items"] == [added]
+    for good in ("", f"?sha256={DIGEST}"):
+        assert client.get(f"/v1/uploads{good}").json()["items"] == [added]
+    assert client.get(f"/v1/uploads?sha256={'0' * 64}").json()["items"] == []
     assert nothing_left(small)
 
 
@@ -224,3 +227,13 @@ def test_uploading_and_deleting_at_once_never_leaves_an_upload_without_its_file(
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(turn, ("red", "blue", "green")))
     assert not upload_path(settings.data_dir, DIGEST).exists()
+
+
+def test_uploads_on_the_command_line(tmp_path, open_command_line):
+    (path := tmp_path / "model.onnx").write_bytes(CONTENT)
+    with open_command_line(tmp_path / "data") as zooaudit:
+        (added,) = json.loads(zooaudit("uploads", "add", path, "--json").stdout)
+        assert "is removed" in zooaudit("uploads", "remove", added["ref"]).stderr
+        assert json.loads(zooaudit("uploads", "list", "--json").stdout) == []
+        assert "zooaudit uploads list" in zooaudit("uploads", "remove", added["ref"], status=2).stderr
+    assert not upload_path(tmp_path / "data", DIGEST).exists()

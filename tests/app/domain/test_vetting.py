@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from app.domain import answer, vetting
 from app.domain.numbers import finite, restored
 from app.domain.plan import Scope
-from app.domain.policies import POLICIES, Criterion, Dimension, Policy
+from app.domain.policies import POLICIES, Criterion, Dimension, InvalidPolicyError, Policy, read
 from app.domain.vetting import Decision, Judgement
 
 EVERYTHING = (Dimension.ARCHITECTURE, Dimension.ACCURACY, Dimension.LATENCY)
@@ -247,3 +248,54 @@ def test_advisories_are_told_and_decide_nothing():
     assert found.verdict is Decision.PASS
     assert [line.split(" ")[0] for line in found.advisories[:2]] == ["latency:", "3"]
     assert "the input contracts differ in layout" in found.advisories
+
+
+BETTER = Policy("ours", critical=frozenset({Criterion.ACCURACY, Criterion.LATENCY}), allow_better=True)
+STRICT = Policy("ours", critical=BETTER.critical)
+
+
+@pytest.mark.parametrize(
+    ("measured", "strict", "better"),
+    [
+        ({"accuracy": accuracy(0.05)}, Decision.FAIL, Decision.PASS),
+        ({"accuracy": accuracy(-0.05)}, Decision.FAIL, Decision.FAIL),
+        ({"accuracy": accuracy(0.02, width=0.019)}, Decision.NOT_ENOUGH_EVIDENCE, Decision.PASS),
+        ({"accuracy": accuracy(-0.02, width=0.019)}, Decision.NOT_ENOUGH_EVIDENCE, Decision.NOT_ENOUGH_EVIDENCE),
+        ({"accuracy": accuracy(0.02, width=0.04)}, Decision.NOT_ENOUGH_EVIDENCE, Decision.NOT_ENOUGH_EVIDENCE),
+        ({"latency": latency(0.5)}, Decision.FAIL, Decision.PASS),
+        ({"latency": latency(2.0)}, Decision.FAIL, Decision.FAIL),
+        ({"latency": latency(0.95, 1.05)}, Decision.NOT_ENOUGH_EVIDENCE, Decision.PASS),
+        ({"latency": latency(0.95, 1.2)}, Decision.NOT_ENOUGH_EVIDENCE, Decision.NOT_ENOUGH_EVIDENCE),
+        ({"latency": latency(0.5, void=True)}, Decision.NOT_ENOUGH_EVIDENCE, Decision.NOT_ENOUGH_EVIDENCE),
+        ({"latency": latency(0.5), "accuracy": accuracy(-0.05)}, Decision.FAIL, Decision.FAIL),
+        ({}, Decision.PASS, Decision.PASS),
+    ],
+)
+def test_a_better_candidate_passes_where_the_policy_allows_it(measured, strict, better):
+    assert vet(STRICT, everything(**measured)).verdict is strict
+    found = vet(BETTER, everything(**measured))
+    assert found.verdict is better
+    for check in found.checks:
+        if check.tier == "critical" and check.numbers:
+            assert [number["verdict"] for number in check.numbers] == [check.verdict]
+
+
+def test_who_fails_by_being_better_is_told():
+    assert "allow_better" in vet(STRICT, everything(latency=latency(0.5))).reason
+    assert "allow_better" not in vet(STRICT, everything(latency=latency(0.5), accuracy=accuracy(-0.05))).reason
+    assert "allow_better" not in vet(STRICT, everything(latency=latency(2.0))).reason
+    assert "allow_better" in vet(STRICT, everything(latency=latency(0.95, 1.05))).reason
+    assert "allow_better" not in vet(STRICT, {"latency": latency(0.95, 1.05)}).reason
+
+
+@given(policies(), measurements(), pairs())
+def test_what_passes_on_both_sides_passes_on_one(policy, measured, sides):
+    if vet(policy, measured, **sides).verdict is Decision.PASS:
+        assert vet(replace(policy, allow_better=True), measured, **sides).verdict is Decision.PASS
+
+
+def test_a_policy_says_only_where_better_is_allowed():
+    assert "allow_better" not in STRICT.content()
+    assert Policy.from_json(BETTER.to_json()) == BETTER
+    with pytest.raises(InvalidPolicyError, match="allow_better is 'yes'; write true or false"):
+        read({"name": "ours", "allow_better": "yes"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 
@@ -140,7 +141,9 @@ def test_a_native_point_tells_the_frameworks_share(chain):
     assert framework["common"] == "onnxruntime"
     assert framework["model_ratio"] == pytest.approx(common["pairs"][0]["ratio"], rel=0.05)
     assert framework["ratio"] == pytest.approx(native["pairs"][0]["ratio"] / common["pairs"][0]["ratio"], rel=0.05)
-    low, high = framework["ci95"]
+    # On a machine that others use, the budget may be spent by one block, which has no interval.
+    assert framework["ci95"] is not None or min(common["blocks"], native["blocks"]) < 2
+    low, high = framework["ci95"] or (0.0, math.inf)
     assert low <= framework["ratio"] <= high
 
 
