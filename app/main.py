@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import logs, tracing
+from app import logs, queue, tracing
 from app.api import (
     audits,
     claims,
@@ -49,8 +50,9 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 THREADS = 10
-"""Requests that are worked on at the same time. Fewer than the pool has connections (15): threads that wait for one
-would keep those that hold one from the thread that they need to answer and give it back.
+"""Requests that are worked on at the same time, each with a thread and a connection to the database.
+
+Fewer than the pool has connections (15): what looks something up before it is a request's turn needs one too.
 """
 
 
@@ -74,7 +76,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database = Database(chosen.url)
         if chosen.embedded:
             upgrade(database)
+        queue.prepare(chosen)
         app.state.database = database
+        app.state.turns = asyncio.Semaphore(THREADS)
         app.state.feeds = Feeds(database)
         app.state.keyring = Keyring(database)
         app.state.backlog = Backlog(database, chosen.team_jobs)

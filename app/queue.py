@@ -36,14 +36,23 @@ def ring(settings: Settings, job_ids_by_device: Mapping[str, Sequence[uuid.UUID]
     sent = 0
     try:
         celery = _celery(settings.broker_url)
-        with tracing.span("ring", kind="PRODUCER"), celery.connection_for_write() as connection:
+        # One that is kept: to connect takes longer than to send.
+        with tracing.span("ring", kind="PRODUCER"), celery.producer_pool.acquire(block=True) as producer:
             for device, job_ids in job_ids_by_device.items():
                 for job_id in job_ids:
-                    celery.send_task(TASK, args=[str(job_id)], queue=device, connection=connection, retry=False)
+                    celery.send_task(TASK, args=[str(job_id)], queue=device, producer=producer, retry=False)
                     sent += 1
     except Exception as error:  # noqa: BLE001 - the row is the truth; whatever the broker does, the request succeeded
         _log.warning("ring failed", error=str(error), sent=sent)
     return sent
+
+
+def prepare(settings: Settings) -> None:
+    """Import what ringing takes, most of a second, so that the first ring is not late. Connects to nothing."""
+    if settings.broker_url is not None:
+        celery = _celery(settings.broker_url)
+        assert celery.producer_pool is not None  # noqa: S101 - made when it is asked for
+        assert celery.connection_for_write().transport is not None  # noqa: S101 - likewise
 
 
 @lru_cache(maxsize=4)

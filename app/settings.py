@@ -49,7 +49,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds that a job has to end when its worker is told to; it is handed back then.",
     )
-    poll_s: float = Field(default=0.5, gt=0, description="Seconds between two looks of a local worker at the queue.")
+    poll_s: float = Field(
+        default=0.5,
+        gt=0,
+        description="Seconds after which an idle local worker looks at the queue in any case; what is submitted it "
+        "notices at once.",
+    )
     engine_timeout_s: float = Field(default=900.0, gt=0, description="Wall time after which a measurement is killed.")
     engine_memory_bytes: int = Field(
         default=12 * 2**30, ge=2**28, description="Resident memory of a measurement's processes that gets them killed."

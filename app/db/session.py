@@ -51,6 +51,15 @@ class Database:
         with TeamSession(self._readers, self._team) as session:
             yield session
 
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """One connection for many short looks that cost little, each of which ends with ``rollback``."""
+        readers = self._readers
+        if self.engine.dialect.name == "postgresql":
+            readers = readers.execution_options(isolation_level="AUTOCOMMIT")
+        with readers.connect() as connection:
+            yield connection
+
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()

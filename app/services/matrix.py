@@ -13,12 +13,10 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
 
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
     from app.db.matrix_tables import FindingCount
-    from app.db.tables import Finding
-
-_SHOWN = ("comparison_id", "architecture", "a_ref", "b_ref", "metric", "effect", "magnitude", "verdict")
 
 
 def show(
@@ -43,7 +41,7 @@ def show(
     for row in rows:
         cells.setdefault((row.zoo_a, row.zoo_b, row.dimension), []).append(row)
     worst = {key: max(cell, key=lambda row: row.worst).worst_id for key, cell in cells.items()}
-    found = matrix.named(session, worst.values())
+    found = matrix.shown(session, worst.values())
     return {
         "architecture": architecture,
         "audit_id": None if audit_id is None else str(audit_id),
@@ -52,11 +50,11 @@ def show(
     }
 
 
-def _cell(key: tuple[str, str, str], rows: Sequence[FindingCount], worst: Finding) -> dict[str, Any]:
+def _cell(key: tuple[str, str, str], rows: Sequence[FindingCount], worst: Row[Any]) -> dict[str, Any]:
     counts = dict.fromkeys(map(str, Place), 0)
     for row in rows:  # a team's own and shared ones are counted apart
         counts[row.verdict] += row.findings
-    shown: dict[str, Any] = finite({name: getattr(worst, name) for name in _SHOWN})
+    shown: dict[str, Any] = finite({name: getattr(worst, name) for name in matrix.SHOWN})
     return {
         **dict(zip(("zoo_a", "zoo_b", "dimension"), key, strict=True)),
         "findings": sum(counts.values()),

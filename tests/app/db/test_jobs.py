@@ -4,15 +4,16 @@ import os
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import event, func, select, text, update
 
 from app.db import job_graph, jobs, rings
 from app.db.clock import now
-from app.db.tables import Job
+from app.db.tables import Job, JobNeed
 from app.domain.plan import JobSpec
 from app.domain.states import FailureClass, JobKind, State
 
@@ -236,3 +237,27 @@ def test_two_processes_claim_each_job_once(database, database_url):
     assert sorted(claimed) == sorted(ids.values())
     with database.read() as session:
         assert session.scalar(select(func.max(Job.attempt))) == 1
+
+
+def test_jobs_are_added_in_a_statement_for_all_of_them(database):
+    ran = []
+    event.listen(database.engine, "before_cursor_execute", lambda _c, _k, said, *_: ran.append(said))
+    ids = add(database, *(spec(str(n), work_key=f"k{n % 3}", needs={"x": str(n - 1)} if n else {}) for n in range(9)))
+    assert len(set(ids.values())) == 3, "one for each key"
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(JobNeed)) == 2, "who joins a job adds no needs to it"
+    added = [said for said in ran if said.startswith("INSERT INTO jobs")]
+    assert len(added) == 1
+
+
+def test_two_who_add_the_same_work_in_opposite_order_share_it(database):
+    def both(order):
+        with database.write() as session:
+            return jobs.add(session, [spec(key, work_key=key) for key in order])
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(10):
+            one, two = pool.map(both, ("ab", "ba"))
+            assert one == two
+            with database.write() as session:
+                session.execute(update(Job).values(state=State.SUCCEEDED))
