@@ -68,27 +68,21 @@ def seconds(text: str) -> float:
     return value
 
 
-def audit(
+def asked(
     *,
-    zoo: Sequence[str],
-    model: Sequence[str] | None,
     dimension: Sequence[Dimension] | None,
     dataset: str | None,
     policy_name: str,
-    weights: str,
     point: Sequence[str] | None,
     budget: str,
     accuracy_runtime: str | None,
     accuracy_device: str | None,
 ) -> dict[str, Any]:
-    """Return the request of an audit, as the services take it."""
+    """Return what a request asks of every pair, as the services take it."""
     return {
-        "zoos": list(zoo),
-        "models": list(model or ()),
         "dimensions": [str(item) for item in dict.fromkeys(dimension)] if dimension else None,
         "dataset": dataset,
         "policy": policy(policy_name),
-        "weights": weights,
         "latency_budget_s": seconds(budget),
         "operating_points": points(point),
         "accuracy_runtime": accuracy_runtime,

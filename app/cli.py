@@ -107,18 +107,17 @@ def compare(
 ) -> None:
     """Compare two models and say whether they are interchangeable."""
     arguments.check_diagram(diagram, dimension)
-    request = {
-        "a": a,
-        "b": b,
-        "dimensions": [str(item) for item in dict.fromkeys(dimension)] if dimension else None,
-        "dataset": dataset,
-        "policy": arguments.policy(policy),
-        "latency_budget_s": arguments.seconds(budget),
-        "operating_points": arguments.points(point),
-        "accuracy_runtime": accuracy_runtime,
-        "accuracy_device": accuracy_device,
-        "contracts": {"a": arguments.contract(contract_a), "b": arguments.contract(contract_b)},
-    }
+    asked = arguments.asked(
+        dimension=dimension,
+        dataset=dataset,
+        policy_name=policy,
+        point=point,
+        budget=budget,
+        accuracy_runtime=accuracy_runtime,
+        accuracy_device=accuracy_device,
+    )
+    contracts = {"a": arguments.contract(contract_a), "b": arguments.contract(contract_b)}
+    request = {"a": a, "b": b, "contracts": contracts} | asked
     with opened() as service:
         answer = service.compare(request)
         if as_json:
@@ -153,18 +152,16 @@ def audit(
 ) -> None:
     """Compare same-named models zoo against zoo; print the largest discrepancies."""
     arguments.check_folder(report)
-    request = arguments.audit(
-        zoo=zoo,
-        model=model,
+    asked = arguments.asked(
         dimension=dimension,
         dataset=dataset,
         policy_name=policy,
-        weights=weights,
         point=point,
         budget=budget,
         accuracy_runtime=accuracy_runtime,
         accuracy_device=accuracy_device,
     )
+    request = {"zoos": zoo, "models": model or [], "weights": weights} | asked
     with opened() as service:
         found = service.audit(request)
         if found["state"] != "succeeded":

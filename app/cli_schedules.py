@@ -69,18 +69,16 @@ def schedules_add(
     as_json: AsJson = False,
 ) -> None:
     """Add a schedule for an audit; the options are those of `zooaudit audit`."""
-    audit = arguments.audit(
-        zoo=zoo,
-        model=model,
+    asked = arguments.asked(
         dimension=dimension,
         dataset=dataset,
         policy_name=policy,
-        weights=weights,
         point=point,
         budget=budget,
         accuracy_runtime=accuracy_runtime,
         accuracy_device=accuracy_device,
     )
+    audit = {"zoos": zoo, "models": model or [], "weights": weights} | asked
     request = {"name": name, "cron": cron, "time_zone": time_zone, "missed": str(missed), "enabled": not disabled}
     from app.services import schedules as service
     from app.services.submission import Caller

@@ -59,29 +59,25 @@ def vet(
     Exit code 0: pass. 1: fail. 3: not enough evidence. 2: error.
     """
     arguments.check_folder(markdown)
-    request: dict[str, Any] = {"policy": arguments.policy(policy)}
     if comparison is not None:
         measuring = (candidate, against, dimension, dataset, point, accuracy_runtime, accuracy_device)
         if any((*measuring, contract_candidate, contract_reference)):
             raise typer.BadParameter("a stored --comparison is not measured again; give it with --policy alone.")
-        request["comparison_id"] = str(comparison)
+        request: dict[str, Any] = {"policy": arguments.policy(policy), "comparison_id": str(comparison)}
     else:
         if not candidate or not against:
             raise typer.BadParameter("name a candidate and what it is vetted --against, or a --comparison.")
-        request |= {
-            "candidate": candidate,
-            "reference": against,
-            "dimensions": [str(item) for item in dict.fromkeys(dimension)] if dimension else None,
-            "dataset": dataset,
-            "latency_budget_s": arguments.seconds(budget),
-            "operating_points": arguments.points(point),
-            "accuracy_runtime": accuracy_runtime,
-            "accuracy_device": accuracy_device,
-            "contracts": {
-                "a": arguments.contract(contract_candidate),
-                "b": arguments.contract(contract_reference),
-            },
-        }
+        asked = arguments.asked(
+            dimension=dimension,
+            dataset=dataset,
+            policy_name=policy,
+            point=point,
+            budget=budget,
+            accuracy_runtime=accuracy_runtime,
+            accuracy_device=accuracy_device,
+        )
+        contracts = {"a": arguments.contract(contract_candidate), "b": arguments.contract(contract_reference)}
+        request = {"candidate": candidate, "reference": against, "contracts": contracts} | asked
     with opened() as service:
         vetted = service.vet(request)
     _print(vetted, markdown, as_json=as_json)

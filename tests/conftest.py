@@ -161,10 +161,11 @@ def network():
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    def write(path, channels):
+    def write(path, channels, classes=10):
+        random = np.random.default_rng(channels)
         weights = [
-            numpy_helper.from_array(np.ones(shape, dtype=np.float32), name)
-            for name, shape in (("w", (channels, 3, 3, 3)), ("v", (channels, 10)))
+            numpy_helper.from_array(random.standard_normal(shape, dtype=np.float32), name)
+            for name, shape in (("w", (channels, 3, 3, 3)), ("v", (channels, classes)))
         ]
         nodes = [
             helper.make_node("Conv", ["x", "w"], ["c"]),
@@ -174,7 +175,7 @@ def network():
         ]
         ends = [
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
-            for name, shape in (("x", [1, 3, 8, 8]), ("y", [1, 10]))
+            for name, shape in (("x", [1, 3, 16, 16]), ("y", [1, classes]))
         ]
         graph = helper.make_graph(nodes, "network", *ends, weights)
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)

@@ -5,42 +5,28 @@ from __future__ import annotations
 import json
 import uuid
 
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-
-numpy = pytest.importorskip("numpy")
 
 
-def zoo(folder, **models):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "zoo.toml").write_text(
-        "\n".join(
-            f'[models.{name}]\nframework = "onnx"\nweights = {{ v1 = "{name}.onnx" }}\nclasses = {classes}'
-            for name, (_, classes) in models.items()
+@pytest.fixture
+def zoo(network):
+    """Return what writes a team's own zoo: models by name, each with its channels and classes."""
+
+    def write(folder, **models):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "zoo.toml").write_text(
+            "\n".join(
+                f'[models.{name}]\nframework = "onnx"\nweights = {{ v1 = "{name}.onnx" }}\nclasses = {classes}'
+                for name, (_, classes) in models.items()
+            )
         )
-    )
-    for name, (channels, classes) in models.items():
-        weights = [
-            numpy_helper.from_array(numpy.ones(shape, dtype=numpy.float32), key)
-            for key, shape in (("w", (channels, 3, 3, 3)), ("v", (channels, classes)))
-        ]
-        nodes = [
-            helper.make_node("Conv", ["x", "w"], ["c"]),
-            helper.make_node("GlobalAveragePool", ["c"], ["p"]),
-            helper.make_node("Flatten", ["p"], ["f"]),
-            helper.make_node("MatMul", ["f", "v"], ["y"]),
-        ]
-        ends = [
-            [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape)]
-            for key, shape in (("x", [1, 3, 8, 8]), ("y", [1, classes]))
-        ]
-        graph = helper.make_graph(nodes, "network", *ends, weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        onnx.save(model, folder / f"{name}.onnx")
+        for name, (channels, classes) in models.items():
+            network(folder / f"{name}.onnx", channels, classes)
+
+    return write
 
 
-def test_drift_as_a_table_and_as_json(open_command_line, tmp_path):
+def test_drift_as_a_table_and_as_json(open_command_line, zoo, tmp_path):
     first, second = tmp_path / "zoos" / "first", tmp_path / "zoos" / "second"
     zoo(first, net=(4, 10), other=(2, 10))
     zoo(second, net=(4, 10), other=(2, 10))

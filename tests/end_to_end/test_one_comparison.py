@@ -10,11 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import onnx
 import psutil
 import pytest
 from fastapi.testclient import TestClient
-from onnx import TensorProto, helper, numpy_helper
 from sqlalchemy import select
 
 from app.db.session import Database
@@ -30,31 +28,8 @@ WAIT_S = 90.0
 pytestmark = pytest.mark.slow
 
 
-def network(path, channels):
-    """Write a network of one convolution and a classifier; returns its reference."""
-    rng = np.random.default_rng(0)
-    weights = [
-        numpy_helper.from_array(rng.standard_normal((channels, 3, 3, 3), dtype=np.float32), "w"),
-        numpy_helper.from_array(rng.standard_normal((channels, 10), dtype=np.float32), "v"),
-    ]
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c"], ["r"]),
-        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("MatMul", ["f", "v"], ["y"]),
-    ]
-    ends = [
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
-        for name, shape in (("x", [1, 3, 16, 16]), ("y", [1, 10]))
-    ]
-    graph = helper.make_graph(nodes, "network", *ends, weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return f"file:{path}"
-
-
 @pytest.fixture
-def refs(tmp_path):
+def refs(network, tmp_path):
     return network(tmp_path / "a.onnx", 4), network(tmp_path / "b.onnx", 8)
 
 
@@ -141,7 +116,7 @@ def test_through_celery_redis_and_postgres(production, refs):
     assert answer["architecture"]["verdict"] == "different"
 
 
-def test_a_large_data_set_is_divided_over_celery_workers(production, tmp_path):
+def test_a_large_data_set_is_divided_over_celery_workers(production, network, tmp_path):
     items = 2 * SHARD_ITEMS + 100
     random = np.random.default_rng(1)
     images, labels = random.integers(0, 256, (items, 16, 16, 3), dtype=np.uint8), random.integers(0, 10, items)

@@ -11,11 +11,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 from fastapi.testclient import TestClient
-from onnx import TensorProto, helper, numpy_helper
 from sqlalchemy import update
 
 from app.db import schedules as rows
@@ -41,36 +38,20 @@ CELERY = [
 pytestmark = pytest.mark.slow
 
 
-def network(path, channels):
-    """Write a convolution with a classifier."""
-    rng = np.random.default_rng(channels)
-    weights = [
-        numpy_helper.from_array(rng.standard_normal((channels, 3, 3, 3), dtype=np.float32), "w"),
-        numpy_helper.from_array(rng.standard_normal((channels, 10), dtype=np.float32), "v"),
-    ]
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"]),
-        helper.make_node("GlobalAveragePool", ["c"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("MatMul", ["f", "v"], ["y"]),
-    ]
-    ends = [
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
-        for name, shape in (("x", [1, 3, 16, 16]), ("y", [1, 10]))
-    ]
-    graph = helper.make_graph(nodes, "network", *ends, weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+@pytest.fixture
+def zoo(network):
+    """Return what writes a team's own zoo: models by name, each with its channels."""
 
+    def write(folder, models):
+        folder.mkdir(exist_ok=True)
+        lines = []
+        for name, channels in models.items():
+            network(folder / f"{name}.onnx", channels)
+            lines += [f"[models.{name}]", 'framework = "onnx"', f'weights = {{ v1 = "{name}.onnx" }}', "classes = 10"]
+            lines += [f"[models.{name}.input]", "height = 16", "width = 16"]
+        (folder / "zoo.toml").write_text("\n".join(lines))
 
-def zoo(folder, models):
-    """Write a team's own zoo: models by name, each with its channels."""
-    folder.mkdir(exist_ok=True)
-    lines = []
-    for name, channels in models.items():
-        network(folder / f"{name}.onnx", channels)
-        lines += [f"[models.{name}]", 'framework = "onnx"', f'weights = {{ v1 = "{name}.onnx" }}', "classes = 10"]
-        lines += [f"[models.{name}.input]", "height = 16", "width = 16"]
-    (folder / "zoo.toml").write_text("\n".join(lines))
+    return write
 
 
 @contextlib.contextmanager
@@ -133,7 +114,7 @@ def service(request, tmp_path):
     return settings, (CELERY, ["workers.reaper"], ["workers.scheduler"], ["workers.scheduler"])
 
 
-def test_two_runs_of_a_schedule_and_what_changed_between_them(service, tmp_path):
+def test_two_runs_of_a_schedule_and_what_changed_between_them(service, zoo, tmp_path):
     settings, commands = service
     left, right = tmp_path / "left", tmp_path / "right"
     zoo(left, {"net": 4, "old": 4})
