@@ -44,12 +44,20 @@ def _part(*arguments: str) -> Part:
 
 
 def _recovery(*arguments: str) -> Part:
-    again = Figure(
-        "a killed worker's job runs again within two leases",
-        r"^leases until it runs again: ([\d.]+)$",
-        lambda number: number <= 2,
+    figures = (
+        Figure(
+            "a killed worker's job runs again within two leases",
+            r"^leases until it runs again: ([\d.]+)$",
+            lambda number: number <= 2,
+        ),
+        Figure(
+            "told to stop while it runs, all have within 8 s",
+            r"^seconds to stop with the job running: ([\d.]+)$",
+            lambda number: number <= 8,
+        ),
+        Figure("nothing is left then", r"^processes and files left: ([\d.]+)$", lambda number: number == 0),
     )
-    return Part("chaos_recovery.py", arguments, (again,))
+    return Part("chaos_recovery.py", arguments, figures)
 
 
 def main() -> None:

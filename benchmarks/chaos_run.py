@@ -37,7 +37,7 @@ _POLL_S = 0.2
 def main() -> None:
     """Run one service under fire and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=2000, help="jobs in all, about (default 2000)")
+    parser.add_argument("--jobs", type=int, default=2000, help="jobs in all, at least (default 2000)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--embedded", action="store_true", help="zooaudit serve on SQLite instead")
     parser.add_argument("--every", type=float, default=6.0, help="mean seconds between two faults (default 6)")

@@ -61,8 +61,8 @@ class Load:
     cases: list[Case] = field(default_factory=list)
 
     def jobs(self) -> int:
-        """Return about how many jobs the cases make."""
-        return sum({"audit": 3, "architecture": 3, "unreachable": 3}.get(case.kind, 1) for case in self.cases)
+        """Return how many jobs the cases make at least; those of files share what looks at a file."""
+        return sum({"audit": 3, "unreachable": 2}.get(case.kind, 1) for case in self.cases)
 
 
 def write_predictions(path: Path, right: int, *, labels: np.ndarray | None = None) -> str:
@@ -108,7 +108,7 @@ def _import(folder: Path, name: str, right: int) -> Case:
 
 
 def cases(folder: Path, jobs: int, random: Random) -> Load:
-    """Return about so many jobs' cases, in random order."""
+    """Return the cases of at least so many jobs, the first imports among them, in random order."""
     load = Load()
     networks = [write_network(folder / f"n{channels}.onnx", channels) for channels in range(4, 4 + max(3, jobs // 60))]
     pairs = list(combinations(networks, 2))
