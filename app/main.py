@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -49,11 +51,16 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-THREADS = 10
+THREADS = 4
 """Requests that are worked on at the same time, each with a thread and a connection to the database.
 
-Fewer than the pool has connections (15): what looks something up before it is a request's turn needs one too.
+Few, because threads of Python take turns too: at 100 requests/s ten of them kept the thread that reads and writes
+requests waiting three times as long (docs/api.md). Fewer than the pool has connections (15): what looks something up
+before it is a request's turn needs one too.
 """
+
+SWITCH_S = 0.001
+"""Time for which a thread keeps Python to itself: by default five times as long, which all other requests wait."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -72,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         to_thread.current_default_thread_limiter().total_tokens = THREADS
+        sys.setswitchinterval(SWITCH_S)
         chosen.data_dir.mkdir(parents=True, exist_ok=True)
         database = Database(chosen.url)
         if chosen.embedded:
@@ -84,8 +92,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.backlog = Backlog(database, chosen.team_jobs)
         if settings is None:
             _tell_without_keys(app.state.keyring, may_start=chosen.embedded)
+        # What is there now lives as long as the service; to look it all through would stop every request for 0.2 s.
+        gc.freeze()
         with metrics.of(database, chosen):
             yield
+        gc.unfreeze()
         database.dispose()
 
     app = FastAPI(

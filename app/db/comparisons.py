@@ -7,6 +7,7 @@ the jobs it waits for has been started. A job that was lost or failed without st
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, exists, or_, select, update
@@ -87,6 +88,7 @@ def broken() -> ColumnElement[bool]:
     )
 
 
+@cache  # making the conditions takes longer than most lists
 def _in_state(state: State) -> tuple[ColumnElement[bool], ...]:
     return shown_states.conditions(Comparison.state, state, started=started(), broken=broken())
 
