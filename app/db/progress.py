@@ -66,7 +66,9 @@ def _message(job: Job) -> str:
     if job.state == State.QUEUED:
         return f"{job.kind} {subject} is tried again: {(job.error or {}).get('message', '')}"
     stage = (job.progress or {}).get("message") or ""
-    return " ".join(part for part in (job.kind, subject, stage) if part)
+    # Some say themselves what they are at.
+    kind = "" if stage.startswith(job.kind) else job.kind
+    return " ".join(part for part in (kind, subject, stage) if part)
 
 
 def cancel(session: Session, roots: Sequence[uuid.UUID]) -> None:

@@ -267,7 +267,9 @@ def test_serve_answers_with_a_worker_beside_it_and_takes_it_along(environment, t
             assert (answer["state"], answer["verdict"]) == ("succeeded", "not_interchangeable")
             found = client.get("/v1/findings", params={"dimension": "architecture"}).json()["items"]
             assert {item["comparison_id"] for item in found} == {answer["id"]}
-            long = {"a": a, "b": b, "dimensions": ["latency"], "latency_budget_s": 600}
+            # One network against itself, within a margin that no time is enough for: it runs until it is told to end.
+            policy = {"name": "sharp", "latency_margin": 1e-6}
+            long = {"a": a, "b": a, "dimensions": ["latency"], "latency_budget_s": 600, "policy": policy}
             assert client.post("/v1/comparisons", json=long).status_code == 202
             _until(lambda: _measured(tmp_path / "data")[0] == "running", server)
     finally:
