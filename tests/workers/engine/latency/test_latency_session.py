@@ -75,7 +75,10 @@ def _check_samples(session: Session, point: dict[str, Any], path: Path) -> None:
     if point["entries"][0]["samples"] == used.sum():
         assert np.median(columns["wall_ns"][used]) / 1e6 == pytest.approx(point["entries"][0]["median_ms"])
     places = [np.mean(columns["order"][columns["slot"] == slot]) for slot in range(4)]
-    assert np.allclose(places, 1.5, atol=0.25)  # each copy stands equally often at each place
+    # Each copy stands equally often at each place, but for one round of each block when their number is odd.
+    turns = (columns["slot"] == 0) & (columns["call"] == 0)
+    odd = np.count_nonzero(turns & (columns["round"] == 0)) / np.count_nonzero(turns)
+    assert np.allclose(places, 1.5, atol=max(0.25, 1.5 * odd))
     assert (columns["wall_ns"] > 0).all()
     assert (columns["suspended_ns"] == 0).all()
     assert (columns["sm_mhz"] == -1).all()
