@@ -91,7 +91,7 @@ benchmark-chaos: $(INSTALLED) ## Kill workers, reaper, broker and databases unde
 	$(BIN)/python benchmarks/chaos.py
 
 .PHONY: benchmark-load
-benchmark-load: $(INSTALLED) ## Measure what the API bears with a million findings in Postgres (a quarter of an hour)
+benchmark-load: $(INSTALLED) ## Measure what the API bears with a million findings in Postgres (six minutes)
 	$(BIN)/python benchmarks/load.py
 
 .PHONY: clean

@@ -54,8 +54,8 @@ _log = structlog.get_logger(__name__)
 THREADS = 4
 """Requests that are worked on at the same time, each with a thread and a connection to the database.
 
-Few, because threads of Python take turns too: at 100 requests/s ten of them kept the thread that reads and writes
-requests waiting three times as long (docs/api.md). Fewer than the pool has connections (15): what looks something up
+Few, because threads of Python take turns too, and the one that reads and writes requests waits for all others
+(docs/api.md, How fast). Fewer than the pool has connections (15): what looks something up
 before it is a request's turn needs one too.
 """
 
