@@ -167,7 +167,7 @@ def submit(
     submitted = comparisons.submit(session, settings, body.plain(), caller)
     response.headers["Location"] = f"/v1/comparisons/{submitted.id}"
     after_commit.add_task(ring, settings, submitted.ring)
-    return comparisons.show(session, submitted.id)
+    return submitted.shown or comparisons.show(session, submitted.id)
 
 
 class ComparisonFilters(ListQuery):

@@ -1,12 +1,13 @@
 """What routes get: settings, and a transaction that ends before the reply is sent."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from http import HTTPStatus
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
+from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import Depends, Header, Request, Response
-from fastapi.concurrency import contextmanager_in_threadpool
 from sqlalchemy.orm import Session
 
 from app.api.feeds import ID, Feeds
@@ -48,8 +49,16 @@ OfDatabase = Annotated[Database, Depends(database)]
 # requests at it than that, the threads could all wait for connections that only they would set free.
 @asynccontextmanager
 async def _in_turn(request: Request, opened: AbstractContextManager[Session]) -> AsyncIterator[Session]:
-    async with request.app.state.turns, contextmanager_in_threadpool(opened) as session:
+    async with request.app.state.turns, AsyncExitStack() as at_end:
+        # To open one asks nothing of the database; its end does, and has a thread whatever the others wait for.
+        session = opened.__enter__()
+        at_end.push_async_exit(partial(_ended_in_thread, opened))
         yield session
+
+
+async def _ended_in_thread(opened: AbstractContextManager[Session], *raised: Any) -> Any:  # noqa: ANN401 - of __exit__
+    with CancelScope(shield=True):
+        return await to_thread.run_sync(opened.__exit__, *raised, limiter=CapacityLimiter(1))
 
 
 async def _reading(source: OfDatabase, request: Request) -> AsyncIterator[Session]:

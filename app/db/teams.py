@@ -8,10 +8,18 @@ opened for nobody, as the reaper's is, sees everything, and what it adds is shar
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from sqlalchemy import ClauseElement, Column, ColumnElement, String, Table, TextClause, event, select
-from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
+from sqlalchemy.orm import (
+    LoaderCriteriaOption,
+    Mapped,
+    ORMExecuteState,
+    Session,
+    mapped_column,
+    with_loader_criteria,
+)
 from sqlalchemy.sql import visitors
 
 from app.domain.teams import SHARED
@@ -96,9 +104,13 @@ def _filter(state: ORMExecuteState) -> None:
         raise UnfilteredError(f"rows of {state.bind_mapper} are added as objects, which become the team's")
     if (state.is_update or state.is_delete) and _owned(state.bind_mapper):
         _check_target(state)
+    state.statement = state.statement.options(_only(team))
+
+
+@lru_cache(maxsize=1000)  # every statement has one
+def _only(team: str) -> LoaderCriteriaOption:
     visible = [SHARED, team]
-    only = with_loader_criteria(Owned, lambda table: table.team.in_(visible), include_aliases=True)
-    state.statement = state.statement.options(only)
+    return with_loader_criteria(Owned, lambda table: table.team.in_(visible), include_aliases=True)
 
 
 def _reached(statement: Executable) -> bool:

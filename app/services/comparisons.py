@@ -20,6 +20,7 @@ from app.services.submission import Caller, Submitted, earlier, ready
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
@@ -57,16 +58,15 @@ def submit(
     imported = recorded.imported(session, scope, (a, b))
     a, b, scope = contracts.override(request.get("contracts") or {}, a, b, scope, imported)
     keys = [side.listing.architecture for side in (a, b) if side.listing]
-    session.add(
-        Comparison(
-            id=comparison_id,
-            state=State.QUEUED,
-            architecture=keys[0] if len(keys) == 2 and keys[0] == keys[1] else None,  # noqa: PLR2004 - two sides
-            a_ref=a.subject.ref,
-            b_ref=b.subject.ref,
-            scope=scope.to_json(),
-        )
+    comparison = Comparison(
+        id=comparison_id,
+        state=State.QUEUED,
+        architecture=keys[0] if len(keys) == 2 and keys[0] == keys[1] else None,  # noqa: PLR2004 - two sides
+        a_ref=a.subject.ref,
+        b_ref=b.subject.ref,
+        scope=scope.to_json(),
     )
+    session.add(comparison)
     session.flush()
     share = str(comparison_id)
     specs = [
@@ -75,7 +75,9 @@ def submit(
     ]
     there = {plan.predict_handle(ref): job_id for ref, job_id in imported.items()}
     ids = jobs.add(session, specs, comparison_id=comparison_id, known=there)
-    return Submitted(comparison_id, created=True, ring=ready(specs, ids))
+    # As it was made: to read all that back takes longer than to store it.
+    shown = _json(comparison, None, progress={"done": 0, "total": len(set(ids.values())), "message": None})
+    return Submitted(comparison_id, created=True, ring=ready(specs, ids), shown=shown)
 
 
 def _check_accuracy(request: dict[str, Any], *sides: subjects.Named) -> None:
@@ -99,6 +101,17 @@ def show(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
     # They are stored with its end.
     found = findings.of_comparison(session, comparison_id) if comparison.state in FINAL else []
     end = comparisons.ends(session, [comparison_id]).get(comparison_id)
+    far = progress.progress(session, [end.job_id] if end else [])
+    return _json(comparison, end, [finding_service.to_json(finding) for finding in found], progress=far)
+
+
+def _json(
+    comparison: Comparison,
+    end: comparisons.End | None,
+    found: Sequence[dict[str, Any]] = (),
+    *,
+    progress: dict[str, Any],
+) -> dict[str, Any]:
     return {
         **summary(comparison, end),
         **dict.fromkeys(_BLOCKS),
@@ -106,8 +119,8 @@ def show(session: Session, comparison_id: uuid.UUID) -> dict[str, Any]:
         "errors": comparison.scope["errors"],
         **(comparison.result or {}),
         "verdict": comparison.verdict,
-        "findings": [finding_service.to_json(finding) for finding in found],
-        "progress": progress.progress(session, [end.job_id] if end else []),
+        "findings": list(found),
+        "progress": progress,
     }
 
 

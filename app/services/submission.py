@@ -23,11 +23,15 @@ DEVICE = "cpu"
 
 @dataclass(frozen=True)
 class Submitted:
-    """What was made, or was made before for the same key, and the jobs to ring for after the commit."""
+    """What was made, or was made before for the same key, and the jobs to ring for after the commit.
+
+    ``shown`` is a comparison that was made now as JSON.
+    """
 
     id: uuid.UUID
     created: bool
     ring: dict[str, list[uuid.UUID]] = field(default_factory=dict)
+    shown: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
