@@ -1,7 +1,7 @@
 """What routes get: settings, and a transaction that ends before the reply is sent."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, cast
@@ -47,10 +47,16 @@ OfDatabase = Annotated[Database, Depends(database)]
 
 # A request holds its connection while it waits for a thread: to read its rows, to check its answer, to end. With more
 # requests at it than that, the threads could all wait for connections that only they would set free.
-@asynccontextmanager
-async def _in_turn(request: Request, opened: AbstractContextManager[Session]) -> AsyncIterator[Session]:
+async def _reading(source: OfDatabase, request: Request) -> AsyncIterator[Session]:
+    async with request.app.state.turns:
+        with source.read() as session:
+            yield session
+
+
+async def _writing(source: OfDatabase, request: Request, response: Response) -> AsyncIterator[Session]:
     async with request.app.state.turns, AsyncExitStack() as at_end:
-        # To open one asks nothing of the database; its end does, and has a thread whatever the others wait for.
+        opened = _noted(source, request, response)
+        # To open a transaction asks nothing of the database; its end does, and has a thread whatever others wait for.
         session = opened.__enter__()
         at_end.push_async_exit(partial(_ended_in_thread, opened))
         yield session
@@ -59,16 +65,6 @@ async def _in_turn(request: Request, opened: AbstractContextManager[Session]) ->
 async def _ended_in_thread(opened: AbstractContextManager[Session], *raised: Any) -> Any:  # noqa: ANN401 - of __exit__
     with CancelScope(shield=True):
         return await to_thread.run_sync(opened.__exit__, *raised, limiter=CapacityLimiter(1))
-
-
-async def _reading(source: OfDatabase, request: Request) -> AsyncIterator[Session]:
-    async with _in_turn(request, source.read()) as session:
-        yield session
-
-
-async def _writing(source: OfDatabase, request: Request, response: Response) -> AsyncIterator[Session]:
-    async with _in_turn(request, _noted(source, request, response)) as session:
-        yield session
 
 
 @contextmanager

@@ -70,14 +70,19 @@ def _finish(session: Session, comparison_id: uuid.UUID, values: dict[str, Any]) 
     return True
 
 
+def _begun(last: type[Job]) -> ColumnElement[bool]:
+    needed = aliased(Job)
+    needs = exists().where(JobNeed.job_id == last.id, needed.id == JobNeed.needs_id, needed.attempt > 0)
+    return or_(last.attempt > 0, needs)
+
+
 def started() -> ColumnElement[bool]:
     """Whether one of the jobs that a comparison waits for, or the one that ends it, has been started."""
-    last, needed = aliased(Job), aliased(Job)
-    # As long as the comparison waits the job that ends it is active; those are few among all that there ever were.
-    active = last.state.in_((State.QUEUED, State.RUNNING))
-    ends = and_(last.comparison_id == Comparison.id, last.kind == JobKind.COMPARE, active)
-    waits = exists().where(ends, JobNeed.job_id == last.id, needed.id == JobNeed.needs_id, needed.attempt > 0)
-    return or_(waits, exists().where(ends, last.attempt > 0))
+    last = aliased(Job)
+    ends = select(last.id).where(last.comparison_id == Comparison.id, last.kind == JobKind.COMPARE, _begun(last))
+    # With an offset Postgres asks it of one waiting comparison after the other until a page is full. Without one it
+    # would first gather what all jobs that there ever were need.
+    return ends.offset(0).exists()
 
 
 def broken() -> ColumnElement[bool]:
@@ -107,17 +112,10 @@ class End(NamedTuple):
     begun: bool
 
 
-_last, _needed = aliased(Job), aliased(Job)
-_ENDS = select(
-    _last.comparison_id,
-    _last.id,
-    _last.state,
-    _last.error,
-    or_(
-        _last.attempt > 0,
-        exists().where(JobNeed.job_id == _last.id, _needed.id == JobNeed.needs_id, _needed.attempt > 0),
-    ),
-).where(_last.kind == JobKind.COMPARE, _last.comparison_id.in_(bindparam("ids", expanding=True)))
+_last = aliased(Job)
+_ENDS = select(_last.comparison_id, _last.id, _last.state, _last.error, _begun(_last)).where(
+    _last.kind == JobKind.COMPARE, _last.comparison_id.in_(bindparam("ids", expanding=True))
+)
 """Made once: making it takes longer than Postgres takes to answer it."""
 
 

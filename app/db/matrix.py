@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
+COUNTED = ("zoo_a", "zoo_b", "dimension", "verdict", "findings", "worst", "worst_id")
+"""What a count says: how many findings, and the largest magnitude with its finding."""
+
 
 def counts(
     session: Session,
@@ -24,20 +27,24 @@ def counts(
     audit_id: uuid.UUID | None = None,
     dimension: str | None = None,
     zoo: str | None = None,
-) -> Sequence[FindingCount]:
-    """Return the counts of all findings, of an architecture's or of an audit's (not of both), by zoos and dimension."""
+) -> Sequence[Row[Any]]:
+    """Return the counts of all findings, of an architecture's or of an audit's (not of both), by zoos and dimension.
+
+    As rows of ``COUNTED``, and ``shown`` likewise: a matrix has hundreds, too many to make objects of.
+    """
     scope = EVERYTHING
     if architecture is not None:
         scope = f"architecture:{architecture}"
     elif audit_id is not None:
         scope = f"audit:{audit_id.hex}"
-    statement = select(FindingCount).where(FindingCount.scope == scope, FindingCount.findings > 0)
+    columns = (getattr(FindingCount, name) for name in COUNTED)
+    statement = select(*columns).where(FindingCount.scope == scope, FindingCount.findings > 0)
     if dimension is not None:
         statement = statement.where(FindingCount.dimension == dimension)
     if zoo is not None:
         statement = statement.where(or_(FindingCount.zoo_a == zoo, FindingCount.zoo_b == zoo))
     order = (FindingCount.zoo_a, FindingCount.zoo_b, FindingCount.dimension, FindingCount.verdict)
-    return session.scalars(statement.order_by(*order)).all()
+    return session.execute(statement.order_by(*order)).all()
 
 
 SHOWN = ("comparison_id", "architecture", "a_ref", "b_ref", "metric", "effect", "magnitude", "verdict")
@@ -45,7 +52,7 @@ SHOWN = ("comparison_id", "architecture", "a_ref", "b_ref", "metric", "effect", 
 
 
 def shown(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Row[Any]]:
-    """Return these findings by id, as rows of ``SHOWN``: a matrix has a hundred, too many to make objects of."""
+    """Return these findings by id, as rows of ``SHOWN``."""
     columns = (getattr(Finding, name) for name in SHOWN)
     rows = session.execute(select(Finding.id, *columns).where(Finding.id.in_(ids)))
     return {row.id: row for row in rows}

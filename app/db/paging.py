@@ -116,6 +116,7 @@ class Listed(Generic[Row]):
     sort: str
     filters: Mapping[str, Callable[[Any], Any] | None] = field(default_factory=dict)
     columns: Sequence[str] = ()
+    ids_first: bool = False
 
     def page(self, session: Session, wanted: Selection, *within: ColumnElement[bool]) -> Page[Row]:
         """Return a page of the rows that are wanted and meet the conditions ``within``.
@@ -151,12 +152,16 @@ class Listed(Generic[Row]):
         chosen = [self._conditions(name, value) for name, value in wanted.filters.items() if value is not None]
         columns: list[Any] = [getattr(self.entity, name) for name in self.columns]
         ways = list(product(*chosen))
+        if self.ids_first:
+            (way,) = ways
+            found = self.id.in_(read([self.id], way).correlate(None))
+            return select(self.entity).where(found).order_by(*order.by())
         if len(ways) == 1:
             return read([self.entity], ways[0]).options(*([load_only(*columns)] if columns else []))
         # Each way reads as many rows of its own index as a page has, however many more there are.
-        found = union_all(*(read(columns or [self.entity], way).subquery().select() for way in ways))
-        terms = found.selected_columns[order.column.key], found.selected_columns[order.id.key]
-        return select(self.entity).from_statement(found.order_by(*order.by(*terms)).limit(limit))
+        merged = union_all(*(read(columns or [self.entity], way).subquery().select() for way in ways))
+        terms = merged.selected_columns[order.column.key], merged.selected_columns[order.id.key]
+        return select(self.entity).from_statement(merged.order_by(*order.by(*terms)).limit(limit))
 
     def _conditions(self, name: str, value: Any) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - of any column
         of = self.filters[name]

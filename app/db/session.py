@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
@@ -15,12 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import ORMExecuteState, Session
 
 _READ_ONLY = "zooaudit_read_only"
 _CONNECT_S = 5
+# The default waits minutes for a machine that does not answer, and readiness with it.
+_POSTGRES: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}}
 _BUSY_S = 30
 """Time for which a connection of SQLite waits for others."""
+
+
+class WriteError(RuntimeError):
+    """A session that only reads was about to write."""
 
 
 class Database:
@@ -30,17 +37,14 @@ class Database:
     """
 
     def __init__(self, url: str, *, team: str | None = None) -> None:
-        self._use(make_engine(url), team)
-
-    def _use(self, engine: Engine, team: str | None) -> None:
-        self.engine = engine
-        self._readers = engine.execution_options(**{_READ_ONLY: True})
+        self.engine = make_engine(url)
+        self._readers = _readers(self.engine)
         self._team = team
 
     def of(self, team: str | None) -> Database:
         """Return this database as a team sees it; the connections are the same."""
-        seen = Database.__new__(Database)
-        seen._use(self.engine, team)  # noqa: SLF001 - its own kind
+        seen = copy(self)
+        seen._team = team  # noqa: SLF001 - its own kind
         return seen
 
     @contextmanager
@@ -51,29 +55,42 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """One transaction that only reads, and on SQLite never waits for a writer."""
+        """Statements that only read, and on SQLite never wait for a writer.
+
+        Neither to open nor to close it takes longer than a few lines of Python. Raises WriteError for any other.
+        """
         with TeamSession(self._readers, self._team) as session:
+            session.info[_READ_ONLY] = True
             yield session
 
     @contextmanager
     def look(self) -> Iterator[Connection]:
         """One connection for many short looks that cost little, each of which ends with ``rollback``."""
-        readers = self._readers
-        if self.engine.dialect.name == "postgresql":
-            readers = readers.execution_options(isolation_level="AUTOCOMMIT")
-        with readers.connect() as connection:
+        with self._readers.connect() as connection:
             yield connection
 
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+        self._readers.dispose()
+
+
+@event.listens_for(TeamSession, "do_orm_execute")
+def _refuse_statement(state: ORMExecuteState) -> None:
+    if (state.is_insert or state.is_update or state.is_delete) and _READ_ONLY in state.session.info:
+        raise WriteError(f"a session that only reads was given {state.statement}")
+
+
+@event.listens_for(TeamSession, "before_flush")
+def _refuse_rows(session: Session, _context: object, _instances: object) -> None:
+    if _READ_ONLY in session.info:
+        raise WriteError(f"a session that only reads was given {[*session.new, *session.dirty, *session.deleted]}")
 
 
 def make_engine(url: str) -> Engine:
     """Return an engine with what each database needs to be safe under several processes."""
     if not url.startswith("sqlite"):
-        # The default waits minutes for a machine that does not answer, and readiness with it.
-        return create_engine(_with_psycopg(url), pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_S})
+        return create_engine(_with_psycopg(url), **_POSTGRES)
     engine = create_engine(url, connect_args={"timeout": 30})
 
     @event.listens_for(engine, "connect")
@@ -93,6 +110,15 @@ def make_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _readers(engine: Engine) -> Engine:
+    """Return the engine for what only reads."""
+    if engine.dialect.name == "postgresql":
+        # Each statement sees the newest that is committed anyhow, and to begin and to end are a round trip each. They
+        # have connections of their own, because to switch one over takes as long.
+        return create_engine(engine.url, isolation_level="AUTOCOMMIT", **_POSTGRES)
+    return engine.execution_options(**{_READ_ONLY: True})
 
 
 def _use_wal(cursor: sqlite3.Cursor) -> None:

@@ -99,6 +99,7 @@ class Listing(Owned, Base):
         Index("ix_listings_name_id", "name", "id"),
         Index("ix_listings_weights_ref_id", "weights", "ref", "id"),
         Index("ix_listings_team", "team"),
+        Index("ix_listings_filtered", "ref", "id", "team", "zoo", "name", "is_default", "label_space"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)

@@ -9,7 +9,6 @@ from app.db import comparisons, findings, jobs, progress
 from app.db.tables import Comparison
 from app.domain import plan
 from app.domain.ids import new_id
-from app.domain.numbers import finite
 from app.domain.policies import Dimension
 from app.domain.states import FINAL, State
 from app.domain.storage import file_path
@@ -150,24 +149,21 @@ def summary(comparison: Comparison, end: comparisons.End | None) -> dict[str, An
     """Return what a list shows of a comparison whose last job is ``end``."""
     state, error = comparisons.shown_by(comparison, end)
     scope = comparison.scope
-    value: dict[str, Any] = finite(
-        {
-            "id": str(comparison.id),
-            "audit_id": str(comparison.audit_id) if comparison.audit_id else None,
-            "state": state,
-            "verdict": comparison.verdict,
-            "architecture_key": comparison.architecture,
-            "a": {"ref": comparison.a_ref},
-            "b": {"ref": comparison.b_ref},
-            "dimensions": scope["dimensions"],
-            "dataset": (scope["dataset"] or {}).get("name"),
-            "policy": scope["policy"],
-            "error": error,
-            "created_at": comparison.created_at.isoformat(),
-            "finished_at": comparison.finished_at.isoformat() if comparison.finished_at else None,
-        }
-    )
-    return value
+    return {
+        "id": str(comparison.id),
+        "audit_id": str(comparison.audit_id) if comparison.audit_id else None,
+        "state": state,
+        "verdict": comparison.verdict,
+        "architecture_key": comparison.architecture,
+        "a": {"ref": comparison.a_ref},
+        "b": {"ref": comparison.b_ref},
+        "dimensions": scope["dimensions"],
+        "dataset": (scope["dataset"] or {}).get("name"),
+        "policy": scope["policy"],
+        "error": error,
+        "created_at": comparison.created_at.isoformat(),
+        "finished_at": comparison.finished_at.isoformat() if comparison.finished_at else None,
+    }
 
 
 def find(session: Session, wanted: Selection) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def of_comparisons(session: Session, wanted: Selection) -> Iterator[Row]:
     """Yield every comparison that is wanted, from its cursor on, in its order."""
     for page in _pages(session, comparisons.LISTED, wanted):
         states = comparisons.shown_each(session, page)
+        session.rollback()
         for row in page:
             yield _comparison(row, *states[row.id])
 
@@ -63,8 +64,10 @@ def _pages(session: Session, listed: Listed[Any], wanted: Selection) -> Iterator
     cursor = wanted.cursor
     while True:
         page = listed.page(session, replace(wanted, cursor=cursor, limit=_AT_ONCE))
-        yield page.items
         session.expunge_all()
+        # No connection is kept while the client reads.
+        session.rollback()
+        yield page.items
         cursor = page.next_cursor
         if cursor is None:
             return

@@ -40,8 +40,7 @@ def to_json(finding: Finding) -> dict[str, Any]:
             "magnitude": finding.magnitude,
             "verdict": finding.verdict,
             "severity": finding.severity,
-            "details": finding.details,
             "created_at": finding.created_at.isoformat(),
         }
     )
-    return value
+    return value | {"details": finding.details}

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-    from app.db.matrix_tables import FindingCount
-
 
 def show(
     session: Session,
@@ -37,7 +35,7 @@ def show(
             slug="too-narrow",
         )
     rows = matrix.counts(session, architecture=architecture, audit_id=audit_id, dimension=dimension, zoo=zoo)
-    cells: dict[tuple[str, str, str], list[FindingCount]] = {}
+    cells: dict[tuple[str, str, str], list[Row[Any]]] = {}
     for row in rows:
         cells.setdefault((row.zoo_a, row.zoo_b, row.dimension), []).append(row)
     worst = {key: max(cell, key=lambda row: row.worst).worst_id for key, cell in cells.items()}
@@ -50,7 +48,7 @@ def show(
     }
 
 
-def _cell(key: tuple[str, str, str], rows: Sequence[FindingCount], worst: Row[Any]) -> dict[str, Any]:
+def _cell(key: tuple[str, str, str], rows: Sequence[Row[Any]], worst: Row[Any]) -> dict[str, Any]:
     counts = dict.fromkeys(map(str, Place), 0)
     for row in rows:  # a team's own and shared ones are counted apart
         counts[row.verdict] += row.findings

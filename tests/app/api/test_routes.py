@@ -71,7 +71,8 @@ def test_a_comparison_from_request_to_answer(client, database):
     where = reply.headers["Location"]
     assert reply.json()["state"] == "queued"
     shown = client.get(where).json()
-    assert (shown["id"], shown["progress"]) == (reply.json()["id"], {"done": 0, "total": 4, "message": None})
+    assert shown == reply.json(), "made and not read back"
+    assert shown["progress"] == {"done": 0, "total": 4, "message": None}
     with database.write() as session:
         jobs.claim_next(session, worker="w", device="cpu", places={"cpu": "h"}, lease_s=30)
     running = client.get(where).json()
@@ -212,6 +213,8 @@ def test_zoos_and_listings(client, database):
     assert len(found) == 9
     matching = client.get("/v1/listings?match=VGG_").json()["items"]
     assert {item["name"] for item in matching} == {"vgg_16"}, "an underscore is no wildcard"
+    by_name = client.get("/v1/listings?match=VGG&sort=-name&label_space=digits&default=true").json()["items"]
+    assert [item["name"] for item in by_name] == ["vggx16", "vgg_16"]
     assert client.get(f"/v1/listings/{matching[0]['id']}").json() == matching[0]
     problem(client.get(f"/v1/listings/{uuid.uuid4()}"), 404, "not-found")
     problem(client.get("/v1/listings?cursor=x"), 422, "malformed-cursor")
