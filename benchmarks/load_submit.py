@@ -30,7 +30,9 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CLIENTS = 4
+CLIENTS = 16
+"""Connections at once: each belongs to one of the API's processes, and few may all be of the same."""
+
 ZOOS = ("torchvision", "timm")
 WARM = 100
 """Comparisons that are submitted before those that count."""
