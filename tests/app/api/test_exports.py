@@ -8,8 +8,10 @@ from fastapi.testclient import TestClient
 from pyarrow import parquet
 from sqlalchemy import update
 
+from app.db.paging import Selection
 from app.db.tables import Finding
 from app.main import create_app
+from app.services.exports import of_comparisons, of_findings
 
 
 @pytest.fixture
@@ -47,6 +49,16 @@ def test_comparisons_and_the_matrix_are_exported(client, seeded):
     table = parquet.read_table(io.BytesIO(client.get("/v1/matrix?format=parquet").content))
     assert table.num_rows == len(cells)
     assert parquet.read_table(io.BytesIO(client.get("/v1/findings?zoo=no&format=parquet").content)).num_rows == 0
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.parametrize("exported", [of_findings, of_comparisons])
+def test_no_connection_is_kept_while_a_client_reads(database, exported):
+    with database.read() as session:
+        rows = exported(session, Selection())
+        assert next(rows)["id"]
+        assert not session.in_transaction()
+        assert len(list(rows)) > 0
 
 
 @pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r"])
