@@ -131,7 +131,7 @@ def plans(url: str, asked: list[Query]) -> dict[str, list[str]]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     settings = Settings(database_url=url, data_dir=Path(tempfile.mkdtemp()), broker_url="redis://127.0.0.1:1")
     with TestClient(create_app(settings)) as client:
-        engine = client.app.state.database.engine  # type: ignore[attr-defined]
+        engine = client.app.state.database.readers  # type: ignore[attr-defined]
         ran: list[tuple[str, Any]] = []
         event.listen(engine, "before_cursor_execute", lambda _c, _k, said, values, _x, _m: ran.append((said, values)))
         for query in asked:
@@ -139,6 +139,8 @@ def plans(url: str, asked: list[Query]) -> dict[str, list[str]]:
             reply = client.get(query.path)
             reply.raise_for_status()
             statements = [each for each in ran if each[0].startswith("SELECT")]
+            if not statements:
+                raise RuntimeError(f"{query.path} asked the database nothing")
             with engine.connect() as connection:
                 explained = [
                     connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {said}", values).scalar_one()

@@ -33,12 +33,13 @@ class WriteError(RuntimeError):
 class Database:
     """One database, SQLite or Postgres, for the life of a process, as one team sees it (``app.db.teams``).
 
-    With ``team`` None it is nobody in particular, who sees everything.
+    With ``team`` None it is nobody in particular, who sees everything. ``engine`` is for what writes, ``readers`` for
+    what only reads.
     """
 
     def __init__(self, url: str, *, team: str | None = None) -> None:
         self.engine = make_engine(url)
-        self._readers = _readers(self.engine)
+        self.readers = _readers(self.engine)
         self._team = team
 
     def of(self, team: str | None) -> Database:
@@ -59,20 +60,20 @@ class Database:
 
         Neither to open nor to close it takes longer than a few lines of Python. Raises WriteError for any other.
         """
-        with TeamSession(self._readers, self._team) as session:
+        with TeamSession(self.readers, self._team) as session:
             session.info[_READ_ONLY] = True
             yield session
 
     @contextmanager
     def look(self) -> Iterator[Connection]:
         """One connection for many short looks that cost little, each of which ends with ``rollback``."""
-        with self._readers.connect() as connection:
+        with self.readers.connect() as connection:
             yield connection
 
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-        self._readers.dispose()
+        self.readers.dispose()
 
 
 @event.listens_for(TeamSession, "do_orm_execute")

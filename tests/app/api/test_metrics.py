@@ -205,9 +205,9 @@ def test_no_query_of_a_scrape_reads_all_jobs(postgres_url):
     counts = JobCounts(database)
     assert sum(counts.read().tally.ended.values()) == 20_000
     asked = []
-    event.listen(database.engine, "before_cursor_execute", listener := lambda *given: asked.append(given[2:4]))
+    event.listen(database.readers, "before_cursor_execute", listener := lambda *given: asked.append(given[2:4]))
     counts.read()
-    event.remove(database.engine, "before_cursor_execute", listener)
+    event.remove(database.readers, "before_cursor_execute", listener)
     of_jobs = [(statement, values) for statement, values in asked if "FROM jobs" in statement]
     with database.engine.connect() as connection:
         plans = [connection.exec_driver_sql(f"EXPLAIN {one}", values).scalars().all() for one, values in of_jobs]
