@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import Integer, bindparam, literal, select, tuple_, union_all
+from sqlalchemy import literal, select, tuple_, union_all
 from sqlalchemy.orm import load_only
 
 from app.errors import InvalidError
@@ -146,12 +146,8 @@ class Listed(Generic[Row]):
     def _statement(
         self, order: Order, wanted: Selection, conditions: Sequence[ColumnElement[bool]], limit: int
     ) -> Executable:
-        # Written into the statement: of one that is prepared for any number of rows Postgres takes it that it will
-        # have to read a tenth of them all.
-        most = bindparam(None, limit, Integer(), literal_execute=True)
-
         def read(what: Sequence[Any], way: Sequence[ColumnElement[bool]]) -> Select[Any]:
-            return select(*what).where(*conditions, *way).order_by(*order.by()).limit(most)
+            return select(*what).where(*conditions, *way).order_by(*order.by()).limit(limit)
 
         chosen = [self._conditions(name, value) for name, value in wanted.filters.items() if value is not None]
         columns: list[Any] = [getattr(self.entity, name) for name in self.columns]
@@ -165,7 +161,7 @@ class Listed(Generic[Row]):
         # Each way reads as many rows of its own index as a page has, however many more there are.
         merged = union_all(*(read(columns or [self.entity], way).subquery().select() for way in ways))
         terms = merged.selected_columns[order.column.key], merged.selected_columns[order.id.key]
-        return select(self.entity).from_statement(merged.order_by(*order.by(*terms)).limit(most))
+        return select(self.entity).from_statement(merged.order_by(*order.by(*terms)).limit(limit))
 
     def _conditions(self, name: str, value: Any) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - of any column
         of = self.filters[name]

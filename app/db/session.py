@@ -115,11 +115,19 @@ def make_engine(url: str) -> Engine:
 
 def _readers(engine: Engine) -> Engine:
     """Return the engine for what only reads."""
-    if engine.dialect.name == "postgresql":
-        # Each statement sees the newest that is committed anyhow, and to begin and to end are a round trip each. They
-        # have connections of their own, because to switch one over takes as long.
-        return create_engine(engine.url, isolation_level="AUTOCOMMIT", **_POSTGRES)
-    return engine.execution_options(**{_READ_ONLY: True})
+    if engine.dialect.name != "postgresql":
+        return engine.execution_options(**{_READ_ONLY: True})
+    # Each statement sees the newest that is committed anyhow, and to begin and to end are a round trip each. They have
+    # connections of their own, because to switch one over takes as long.
+    readers = create_engine(engine.url, isolation_level="AUTOCOMMIT", **_POSTGRES)
+
+    @event.listens_for(readers, "connect")
+    def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own class
+        # A statement that came often would be planned once for whatever it is asked for, and what a list is filtered by
+        # is anything from most rows to none.
+        connection.execute("SET plan_cache_mode = force_custom_plan")
+
+    return readers
 
 
 def _use_wal(cursor: sqlite3.Cursor) -> None:
