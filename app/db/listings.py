@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, tuple_, update
 
 from app.db.clock import now
 from app.db.paging import Listed
@@ -13,7 +13,7 @@ from app.db.teams import acting, as_team
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
@@ -92,10 +92,13 @@ def of_zoos(session: Session, zoos: Sequence[str]) -> list[Listing]:
     return list(session.scalars(statement.order_by(Listing.ref)))
 
 
-def named(session: Session, zoo: str, name: str) -> list[Listing]:
-    """Return a model's listings, one a weights tag, the default first."""
-    statement = select(Listing).where(Listing.zoo == zoo, Listing.name == name)
-    return list(session.scalars(statement.order_by(Listing.is_default.desc(), Listing.weights)))
+def named(session: Session, models: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Listing]]:
+    """Return by zoo and name the listings of models, one a weights tag, the default first; unknown models have none."""
+    found: dict[tuple[str, str], list[Listing]] = {model: [] for model in models}
+    statement = select(Listing).where(tuple_(Listing.zoo, Listing.name).in_(found))
+    for listing in session.scalars(statement.order_by(Listing.is_default.desc(), Listing.weights)):
+        found[listing.zoo, listing.name].append(listing)
+    return found
 
 
 def names(session: Session, zoo: str) -> list[str]:

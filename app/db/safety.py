@@ -37,7 +37,7 @@ def of(session: Session, refs: Collection[str]) -> dict[str, UnsafeListing]:
 
 def _listed(session: Session, subject: dict[str, Any]) -> str:
     """Return the full reference of what was asked for, as far as a catalog knows it."""
-    found = listings.named(session, subject["zoo"], subject["name"])
-    wanted = subject["weights"]
+    model, wanted = (subject["zoo"], subject["name"]), subject["weights"]
+    found = listings.named(session, [model])[model]
     row = next((each for each in found if each.weights == wanted or (wanted is None and each.is_default)), None)
     return str(subject["ref"]) if row is None else row.ref

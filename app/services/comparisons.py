@@ -47,7 +47,7 @@ def submit(
     if before := earlier(session, caller or Caller(), kind="comparison", request=request, resource_id=comparison_id):
         return Submitted(before, created=False)
     known = zoos.known(session, settings)
-    a, b = (subjects.read(session, known, request[side]) for side in ("a", "b"))
+    a, b = subjects.read_all(session, known, [request["a"], request["b"]])
     # Advice on weights comes before advice on data sets: no data set helps random weights.
     if Dimension.ACCURACY in (request.get("dimensions") or ()) or request.get("dataset"):
         _check_accuracy(request, a, b)

@@ -14,6 +14,8 @@ from app.errors import InvalidError
 from app.services import zoos
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
 
     from app.db.tables import Listing
@@ -40,10 +42,24 @@ def read(session: Session, known: dict[str, Zoo], text: str) -> Named:
 
     Raises InvalidError when it is malformed, or names a zoo, model or weights tag that is known not to exist.
     """
+    return read_all(session, known, [text])[0]
+
+
+def read_all(session: Session, known: dict[str, Zoo], texts: Sequence[str]) -> list[Named]:
+    """Return what references name, in their order; raises InvalidError as ``read`` does."""
+    references = [_parsed(text) for text in texts]
+    published = listings.named(session, [(each.zoo, each.name) for each in references])
+    return [_read(session, known, each, published[each.zoo, each.name]) for each in references]
+
+
+def _parsed(text: str) -> Reference:
     try:
-        reference = parse(text)
+        return parse(text)
     except MalformedReferenceError as error:
         raise InvalidError(str(error), slug="malformed-reference") from error
+
+
+def _read(session: Session, known: dict[str, Zoo], reference: Reference, found: list[Listing]) -> Named:
     zoo = zoos.named(known, reference.zoo)
     if reference.zoo == FILE:
         # A worker runs in another folder.
@@ -57,7 +73,7 @@ def read(session: Session, known: dict[str, Zoo], text: str) -> Named:
         return Named(Subject.of(replace(reference, weights=None), None), None, ())
     if reference.zoo == RECORDED:
         return Named(Subject.of(replace(reference, weights=None), None), None, ())
-    found = _listings(session, reference)
+    found = found or _tagged_by_name(session, reference)
     tags = tuple(item.weights for item in found if item.weights not in UNTRAINED)
     if not found:
         _refuse_unknown_name(session, zoo, reference)
@@ -74,13 +90,13 @@ def read(session: Session, known: dict[str, Zoo], text: str) -> Named:
     return Named(Subject.of(reference, zoo.folder), listing, tags)
 
 
-def _listings(session: Session, reference: Reference) -> list[Listing]:
-    found = listings.named(session, reference.zoo, reference.name)
-    if not found and reference.weights is None:
-        # timm writes model.tag where others write model@tag.
-        name, _, tag = reference.name.partition(".")
-        found = [item for item in listings.named(session, reference.zoo, name) if tag and item.weights == tag]
-    return found
+def _tagged_by_name(session: Session, reference: Reference) -> list[Listing]:
+    # timm writes model.tag where others write model@tag.
+    name, _, tag = reference.name.partition(".")
+    if reference.weights is not None or not tag:
+        return []
+    model = (reference.zoo, name)
+    return [item for item in listings.named(session, [model])[model] if item.weights == tag]
 
 
 def _tagged(found: list[Listing], weights: str | None) -> Listing | None:

@@ -72,7 +72,7 @@ def _asked(
     if request.get("dimensions") is not None or policy.critical is None:
         return request.get("dimensions"), {}
     known = zoos.known(session, settings)
-    sides = [subjects.read(session, known, request[side]) for side in ("candidate", "reference")]
+    sides = subjects.read_all(session, known, [request["candidate"], request["reference"]])
     if not all(side.subject.is_model for side in sides):
         return None, {}
     criteria = policy.criteria(())
