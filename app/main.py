@@ -65,7 +65,8 @@ SWITCH_S = 0.0002
 COLLECTED = (10_000, 10, 100)
 """When garbage is looked for: objects made and kept, such looks, and those of middle-aged objects (``gc``).
 
-With Python's own (700, 10, 10) all that was made since the start is looked through every two seconds under load, which takes 20 ms.
+With Python's own (700, 10, 10) all that was made since the start is looked through every two seconds under load, which
+takes 20 ms.
 """
 
 
