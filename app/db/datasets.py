@@ -110,12 +110,14 @@ def join(
 
     Raises ConflictError when the labels are others than the data set's.
     """
-    dataset = session.scalar(_named(session, name).with_for_update())
-    if dataset is None:
-        dataset = Dataset(name=name, format=RECORDED, path=None, label_space=label_space, digest=labels_digest)
-        dataset.items, dataset.classes, dataset.labels_digest = items, classes, labels_digest
-        add(session, dataset)
-        return dataset
+    while (dataset := session.scalar(_named(session, name).with_for_update())) is None:
+        made = Dataset(name=name, format=RECORDED, path=None, label_space=label_space, digest=labels_digest)
+        made.items, made.classes, made.labels_digest = items, classes, labels_digest
+        try:
+            add(session, made)
+        except ConflictError:
+            continue  # another import has made it meanwhile
+        return made
     _check_labels(dataset, labels_digest)
     dataset.labels_digest = labels_digest
     if dataset.format == RECORDED:
