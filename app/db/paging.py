@@ -107,7 +107,8 @@ class Listed(Generic[Row]):
 
     ``sort`` is the list's own. A filter without a function asks for equality with the column of its name; a function
     returns a condition, or several of which no row meets two and each of which has an index. ``columns`` are those
-    that are read, all by default.
+    that are read, all by default. ``ids_first`` finds a page's rows by an index alone, and reads only those; filters
+    then return one condition each.
     """
 
     entity: type[Row]

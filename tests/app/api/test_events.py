@@ -144,7 +144,7 @@ def test_many_viewers_hold_no_connection(app, client, submitted, database):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             assert len(watched) == 1, "they share one feed"
-            assert app.state.database.engine.pool.checkedout() <= 1
+            assert app.state.database.readers.pool.checkedout() <= 1
         finally:
             work(database)  # else the viewers would stay for ever
         assert len({str(each.result(20)) for each in following}) == 1
