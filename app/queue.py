@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 TASK = "zooaudit.run"
 """Name of the task that runs one job; its only argument is the job's id."""
 
+ENOUGH = 50
+"""Messages that may wait on a queue. Each is still to bring a worker, who then stays until nothing is ready."""
+
 _SOCKET_TIMEOUT_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
 
 def ring(settings: Settings, job_ids_by_device: Mapping[str, Sequence[uuid.UUID]]) -> int:
-    """Send one message a job to the queue of its device class; return how many were sent.
+    """Send one message a job to the queue of its device class, unless enough wait there; return how many were sent.
 
-    Call it after the commit. Without a broker it does nothing, because local workers poll. A broker that does not
-    answer is logged, never raised: the reaper rings again.
+    Call it after the commit: who comes for a message that waits now then finds these jobs too. Without a broker it does
+    nothing, because local workers poll. A broker that does not answer is logged, never raised: the reaper rings again.
     """
     if settings.broker_url is None or not any(job_ids_by_device.values()):
         return 0
@@ -39,7 +42,8 @@ def ring(settings: Settings, job_ids_by_device: Mapping[str, Sequence[uuid.UUID]
         # One that is kept: to connect takes longer than to send.
         with tracing.span("ring", kind="PRODUCER"), celery.producer_pool.acquire(block=True) as producer:
             for device, job_ids in job_ids_by_device.items():
-                for job_id in job_ids:
+                waiting = producer.channel.queue_declare(queue=device, durable=True, auto_delete=False).message_count
+                for job_id in job_ids[: max(0, ENOUGH - waiting)]:
                     celery.send_task(TASK, args=[str(job_id)], queue=device, producer=producer, retry=False)
                     sent += 1
     except Exception as error:  # noqa: BLE001 - the row is the truth; whatever the broker does, the request succeeded

@@ -55,5 +55,5 @@ def present(session: Session, shift_s: float = 0.0) -> ColumnElement[datetime]:
     shift = timedelta(seconds=shift_s)
     if session.get_bind().dialect.name == "postgresql":
         clock: ColumnElement[datetime] = func.clock_timestamp(type_=DateTime(timezone=True))
-        return clock + shift
+        return clock + shift if shift else clock
     return literal(now() + shift, UtcTime())

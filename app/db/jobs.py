@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, CursorResult, Text, and_, case, cast, exists, func, insert, or_, select, update
+from sqlalchemy import BigInteger, CursorResult, Text, and_, case, cast, exists, false, func, insert, literal_column, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
@@ -61,13 +61,18 @@ class Claim:
     request_id: str | None
 
 
+_NONE_YET = dict.fromkeys(("attempt", "lease_losses", "spent"), literal_column("0"))
 _ADDING = {
     dialect.dialect.name: dialect.insert(Job.__table__)
+    .values(state=literal_column(f"'{State.QUEUED}'"), cancel_requested=false(), **_NONE_YET)
     .on_conflict_do_nothing(index_elements=["work_key"], index_where=ACTIVE)
     .returning(Job.__table__.c.id)
     for dialect in (postgresql, sqlite)
 }
-"""Of the table itself: many jobs are added, and as objects they take several times as long."""
+"""Of the table itself: many jobs are added, and as objects they take several times as long.
+
+What is the same of all stands in the text: the driver prepares no statement of more than 50 parameters.
+"""
 
 
 def add(
@@ -99,7 +104,7 @@ def add(
         for role, needed in wanted[handle].needs.items()
     ]
     if needs:
-        session.execute(insert(JobNeed), needs)
+        session.execute(insert(JobNeed.__table__), needs)
     return ids
 
 
@@ -122,8 +127,9 @@ def _row(session: Session, spec: JobSpec) -> dict[str, Any]:
 def _store(session: Session, rows: Mapping[str, dict[str, Any]], **owner: uuid.UUID | None) -> dict[str, uuid.UUID]:
     """Store jobs but those whose work is active already; return the ids of the active ones by handle."""
     # Of one time, so that jobs of one priority go in the order of their ids, which is that of the specs.
-    common = {"state": State.QUEUED, "created_at": now(), "traceparent": tracing.context(), **owner}
-    common["request_id"] = get_contextvars().get("request_id")
+    of_all = {"created_at": now(), "traceparent": tracing.context(), **owner}
+    of_all["request_id"] = get_contextvars().get("request_id")
+    common = {name: value for name, value in of_all.items() if value is not None}
     adding = _ADDING[session.get_bind().dialect.name].values(available_at=present(session))
     joined: dict[str, uuid.UUID] = {}
     # In one order everywhere, or two submitters that share more than one key would wait for each other.

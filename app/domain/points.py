@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class OperatingPoint:
 
     def to_json(self) -> dict[str, Any]:
         """Return this point as JSON."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 DEFAULT = (OperatingPoint("onnxruntime"), OperatingPoint("native"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app.db import activity
@@ -35,7 +35,7 @@ class Deed:
 def add(session: Session, deed: Deed) -> None:
     """Store a deed; a key that stands where none belongs is cut short."""
     cut = {name: without_tokens(getattr(deed, name)) for name in ("path", "request_id")}
-    row = Activity(**(asdict(deed) | cut))
+    row = Activity(**(vars(deed) | cut))
     row.path = row.path[:2000]
     session.add(row)
     session.flush()

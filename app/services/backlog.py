@@ -24,7 +24,7 @@ class Backlog:
 
     def __init__(self, database: Database, most: int) -> None:
         self._database, self._most = database.of(None), most
-        self._lock = threading.Lock()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
         self._counted: dict[str, tuple[float, int]] = {}
 
     def enter(self, team: str) -> bool:
@@ -45,8 +45,12 @@ class Backlog:
         )
 
     def count(self, team: str) -> None:
-        """Count the jobs of a team. Asks the database."""
-        with self._database.read() as session:
-            jobs = job_counts.unfinished(session, team, most=self._most)
-        with self._lock:
-            self._counted[team] = (time.monotonic(), jobs)
+        """Count the jobs of a team, once for all who come here at once. Asks the database."""
+        with self._counting:
+            at, _ = self._counted.get(team, (-math.inf, 0))
+            if time.monotonic() - at < COUNTED_S:
+                return
+            with self._database.read() as session:
+                jobs = job_counts.unfinished(session, team, most=self._most)
+            with self._lock:
+                self._counted[team] = (time.monotonic(), jobs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.db import keys
@@ -56,6 +56,11 @@ class _Share:
     left: int = 0
     used: int = 0
     empty: bool = False
+    fetching: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_spent(self) -> bool:
+        """Whether more has to be fetched before anything can be said."""
+        return self.ends <= time.monotonic() or not (self.left or self.empty)
 
 
 class Keyring:
@@ -128,19 +133,23 @@ class Keyring:
     def fetch(self, known: Known, allowance: Allowance) -> None:
         """Take a part of what is left of an allowance, for this process. Asks the database.
 
-        Parts shrink with what is left, so that little lies idle in one process while another has none.
+        Parts shrink with what is left, so that little lies idle in one process while another has none. Of requests that
+        come here at once the first takes a part for all.
         """
         assert known.id is not None  # noqa: S101 - nobody has no allowance
         limit = known.limits[allowance]
         share = self._shares[known.id, allowance]
-        amount = max(1, (limit - share.used) // _PARTS)
-        with self._database.write() as session:
-            taken = keys.take(session, known.id, allowance, amount)
-        with self._lock:
-            share.ends = time.monotonic() + taken.left_s
-            share.used = taken.used
-            share.left += max(0, min(amount, limit - (taken.used - amount)))
-            share.empty = share.left == 0
+        with share.fetching:
+            if not share.is_spent():
+                return
+            amount = max(1, (limit - share.used) // _PARTS)
+            with self._database.write() as session:
+                taken = keys.take(session, known.id, allowance, amount)
+            with self._lock:
+                share.ends = time.monotonic() + taken.left_s
+                share.used = taken.used
+                share.left += max(0, min(amount, limit - (taken.used - amount)))
+                share.empty = share.left == 0
 
     def give_back(self, known: Known, allowance: Allowance) -> None:
         """Return one that was taken for nothing."""

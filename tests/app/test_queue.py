@@ -6,7 +6,7 @@ import uuid
 
 import redis
 
-from app.queue import ring
+from app.queue import ENOUGH, ring
 from app.settings import Settings
 
 
@@ -17,6 +17,17 @@ def test_a_ring_is_one_message_a_job_on_its_devices_queue(redis_url, tmp_path):
         messages = [json.loads(message) for message in client.lrange("cpu", 0, -1)]
     assert {message["headers"]["task"] for message in messages} == {"zooaudit.run"}
     assert {message["headers"]["argsrepr"] for message in messages} == {f"['{job_id}']" for job_id in ids}
+
+
+def test_no_more_wait_than_are_enough_to_bring_workers(redis_url, tmp_path):
+    settings = Settings(data_dir=tmp_path, broker_url=redis_url)
+    assert ring(settings, {"cpu": [uuid.uuid4() for _ in range(ENOUGH - 1)]}) == ENOUGH - 1
+    more = [uuid.uuid4() for _ in range(3)]
+    assert ring(settings, {"cpu": more, "cuda": more}) == 1 + len(more), "each queue has its own"
+    with redis.Redis.from_url(redis_url) as client:
+        assert (client.llen("cpu"), client.llen("cuda")) == (ENOUGH, len(more))
+        client.lpop("cpu", 2)
+        assert ring(settings, {"cpu": more}) == 2
 
 
 def test_without_a_broker_nothing_is_rung(tmp_path):

@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
@@ -102,6 +104,23 @@ def took(ring, known):
     return True
 
 
+def test_requests_that_come_at_once_take_one_part_of_an_allowance(database, make):
+    token = make("submit", submissions_per_day=1000)["Authorization"].removeprefix("Bearer ")
+    ring, other = Keyring(database), Keyring(database)
+    known = ring.look_up(token)
+    together = threading.Barrier(8)
+
+    def ask(_request):
+        assert not ring.take(known, Allowance.SUBMISSIONS)
+        together.wait()
+        ring.fetch(known, Allowance.SUBMISSIONS)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(ask, range(8)))
+    # Had each taken a part, a third of the day's would be left to others.
+    assert sum(took(other, known) for _ in range(1000)) == 950
+
+
 def test_who_asks_too_often_is_told_when_to_come_back(settings, make):
     headers = make("read", requests_per_minute=1)
     with TestClient(create_app(settings)) as client:
@@ -150,6 +169,16 @@ def test_a_team_cannot_fill_the_queue(settings, database, make, monkeypatch):
         assert ask(headers).status_code == 202
         with database.read() as session:
             assert job_counts.unfinished(session, "red", most=100) == 2
+
+
+def test_a_teams_jobs_are_counted_once_for_all_who_ask_at_once(database, monkeypatch):
+    counts = []
+    monkeypatch.setattr(backlog.job_counts, "unfinished", lambda *_asked, **_most: (counts.append(1), 0)[1])
+    entering = backlog.Backlog(database, 10)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(entering.count, ["red"] * 8))
+    assert len(counts) == 1
+    assert entering.enter("red")
 
 
 def test_most_requests_ask_the_database_nothing(database, make, monkeypatch):
