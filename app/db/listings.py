@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import string
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import String, delete, select, tuple_, update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from app.db.clock import now
 from app.db.paging import Listed
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
+    from sqlalchemy.sql.compiler import SQLCompiler
 
 _COLUMNS = (
     "ref zoo name weights architecture label_space classes contract claims licence runtimes".split()  # noqa: SIM905
@@ -106,8 +110,28 @@ def names(session: Session, zoo: str) -> list[str]:
     return list(session.scalars(select(Listing.name).where(Listing.zoo == zoo).distinct().order_by(Listing.name)))
 
 
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+class _Folded(FunctionElement[str]):
+    """A text with its capitals from A to Z made small: other letters cost Postgres half the time of a search."""
+
+    inherit_cache = True
+    type = String()
+
+
+@compiles(_Folded)
+def _folded(element: _Folded, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - the compiler's own
+    return f'lower({compiler.process(element.clauses, **options)} COLLATE "C")'
+
+
+@compiles(_Folded, "sqlite")
+def _folded_on_sqlite(element: _Folded, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    return f"lower({compiler.process(element.clauses, **options)})"
+
+
 def _contains(text: str) -> ColumnElement[bool]:
-    return func.lower(Listing.ref).contains(text.lower(), autoescape=True)
+    return _Folded(Listing.ref).contains(text.translate(_SMALL), autoescape=True)
 
 
 LISTED = Listed(
@@ -127,4 +151,4 @@ LISTED = Listed(
     # Text within references is looked for in an index of them; rows with their contracts are many times as long.
     ids_first=True,
 )
-"""``match`` is text that the reference contains, in any case."""
+"""``match`` is text that the reference contains; capitals from A to Z are as good as small letters."""

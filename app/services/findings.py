@@ -22,25 +22,23 @@ def find(session: Session, wanted: Selection) -> dict[str, Any]:
 def to_json(finding: Finding) -> dict[str, Any]:
     """Return a finding as JSON, with what it is about."""
     ci95 = None if finding.ci_low is None or finding.ci_high is None else [finding.ci_low, finding.ci_high]
-    value: dict[str, Any] = finite(
-        {
-            "id": str(finding.id),
-            "comparison_id": str(finding.comparison_id),
-            "audit_id": str(finding.audit_id) if finding.audit_id else None,
-            "architecture": finding.architecture,
-            "a_ref": finding.a_ref,
-            "b_ref": finding.b_ref,
-            "dimension": finding.dimension,
-            "metric": finding.metric,
-            "a": finding.a,
-            "b": finding.b,
-            "effect": finding.effect,
-            "ci95": ci95,
-            "margin": finding.margin,
-            "magnitude": finding.magnitude,
-            "verdict": finding.verdict,
-            "severity": finding.severity,
-            "created_at": finding.created_at.isoformat(),
-        }
-    )
-    return value | {"details": finding.details}
+    return {
+        "id": str(finding.id),
+        "comparison_id": str(finding.comparison_id),
+        "audit_id": str(finding.audit_id) if finding.audit_id else None,
+        "architecture": finding.architecture,
+        "a_ref": finding.a_ref,
+        "b_ref": finding.b_ref,
+        "dimension": finding.dimension,
+        "metric": finding.metric,
+        "a": finite(finding.a),
+        "b": finite(finding.b),
+        "effect": finite(finding.effect),
+        "ci95": finite(ci95),
+        "margin": finite(finding.margin),
+        "magnitude": finite(finding.magnitude),
+        "verdict": finding.verdict,
+        "severity": finding.severity,
+        "created_at": finding.created_at.isoformat(),
+        "details": finding.details,
+    }
