@@ -76,7 +76,9 @@ class ListingFilters(ListQuery):
     architecture: Text | None = Field(default=None, description="Architecture key.", examples=["resnet50"])
     label_space: Text | None = Field(default=None, examples=["imagenet-1k"])
     default: bool | None = Field(default=None, description="Whether it is the model's default weights tag.")
-    match: Text | None = Field(default=None, description="Part of the reference; A to Z in any case.", examples=["resnet"])
+    match: Text | None = Field(
+        default=None, description="Part of the reference, A to Z in any case.", examples=["resnet"]
+    )
     sort: Literal["ref", "-ref", "name", "-name"] = "ref"
 
 

@@ -76,7 +76,7 @@ class Claim:
     request_id: str | None
 
 
-_NONE_YET = dict.fromkeys(("attempt", "lease_losses", "spent"), literal_column("0"))
+_NONE_YET: dict[str, Any] = dict.fromkeys(("attempt", "lease_losses", "spent"), literal_column("0"))
 _ADDING = {
     dialect.dialect.name: dialect.insert(Job.__table__)
     .values(state=literal_column(f"'{State.QUEUED}'"), cancel_requested=false(), **_NONE_YET)
@@ -86,7 +86,7 @@ _ADDING = {
 }
 """Of the table itself: many jobs are added, and as objects they take several times as long.
 
-What is the same of all stands in the text: the driver prepares no statement of more than 50 parameters.
+What is the same of all stands in the text: psycopg translates statements of more than 50 parameters anew each time.
 """
 
 
@@ -119,7 +119,7 @@ def add(
         for role, needed in wanted[handle].needs.items()
     ]
     if needs:
-        session.execute(insert(JobNeed.__table__), needs)
+        session.execute(insert(JobNeed.__table__), needs)  # type: ignore[arg-type]  # it is a table
     return ids
 
 
