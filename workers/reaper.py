@@ -96,7 +96,7 @@ class Reaper:
             return
         for device in DEVICES:
             with self._database.write() as session:
-                ids = rings.to_ring(session, device=device, older_than_s=self._settings.lease_s)
+                ids = rings.to_ring(session, device=device, older_than_s=self._settings.lease_s, limit=queue.ENOUGH)
             queue.ring(self._settings, {device: ids})
 
     def _sweep(self) -> None:

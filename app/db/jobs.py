@@ -142,9 +142,8 @@ def _row(session: Session, spec: JobSpec) -> dict[str, Any]:
 def _store(session: Session, rows: Mapping[str, dict[str, Any]], **owner: uuid.UUID | None) -> dict[str, uuid.UUID]:
     """Store jobs but those whose work is active already; return the ids of the active ones by handle."""
     # Of one time, so that jobs of one priority go in the order of their ids, which is that of the specs.
-    of_all = {"created_at": now(), "traceparent": tracing.context(), **owner}
-    of_all["request_id"] = get_contextvars().get("request_id")
-    common = {name: value for name, value in of_all.items() if value is not None}
+    begun = {"traceparent": tracing.context(), "request_id": get_contextvars().get("request_id"), **owner}
+    common = {"created_at": now(), **{name: value for name, value in begun.items() if value is not None}}
     adding = _ADDING[session.get_bind().dialect.name].values(available_at=present(session))
     joined: dict[str, uuid.UUID] = {}
     # In one order everywhere, or two submitters that share more than one key would wait for each other.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from app.db.jobs import Claim
 
 
-def to_ring(session: Session, *, device: str, older_than_s: float, limit: int = 200) -> list[uuid.UUID]:
+def to_ring(session: Session, *, device: str, older_than_s: float, limit: int) -> list[uuid.UUID]:
     """Return the most urgent ready jobs that nobody was rung for lately, and note that they are being rung now.
 
     A few are enough, whatever waits: who comes for one stays until nothing is ready.

@@ -117,7 +117,7 @@ def test_requests_that_come_at_once_take_one_part_of_an_allowance(database, make
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(ask, range(8)))
-    # Had each taken a part, a third of the day's would be left to others.
+    # Had each taken a part, a third of the day's or more would lie in one process.
     assert sum(took(other, known) for _ in range(1000)) == 950
 
 
