@@ -119,18 +119,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Guard)
     app.add_middleware(Access, metrics=metrics)
     problems.install(app)
+    # A path is looked up in this order: what is polled most comes first.
     for resource in (
+        findings,
+        comparisons,
+        matrix,
         zoos,
+        audits,
         claims,
         indexes,
         datasets,
         predictions,
-        comparisons,
-        audits,
         drift,
         schedules,
-        findings,
-        matrix,
         latency,
         policies,
         uploads,

@@ -198,7 +198,7 @@ def find(
     if (kind := exports.chosen(query.format, accept)) != "json":
         rows = partial(of_comparisons, wanted=wanted)
         return exports.stream(database, kind, COMPARISONS, rows, name="comparisons")
-    return comparisons.find(session, wanted)
+    return reply(PageOf[ComparisonSummary].model_validate(comparisons.find(session, wanted)))
 
 
 @router.get("/{comparison_id}", response_model=Comparison, responses=documented() | responses(404, 422))

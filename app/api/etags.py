@@ -27,9 +27,9 @@ def documented(media_type: str | None = None, example: str = "") -> dict[int | s
 
 def reply(
     shown: BaseModel | str,
-    if_none_match: str | None,
+    if_none_match: str | None = None,
     *,
-    final: bool,
+    final: bool = False,
     media_type: str = "application/json",
     headers: dict[str, str] | None = None,
 ) -> Response:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from app.api import exports
 from app.api.dependencies import OfDatabase, Reading
+from app.api.etags import reply
 from app.api.lists import ListQuery, Ref, Since, Text, Until, Zoo
 from app.api.models import Finding, PageOf
 from app.api.problems import responses
@@ -51,4 +52,4 @@ def find(
     if (kind := exports.chosen(query.format, accept)) != "json":
         rows = partial(of_findings, wanted=wanted)
         return exports.stream(database, kind, FINDINGS, rows, name="findings")
-    return findings.find(session, wanted)
+    return reply(PageOf[Finding].model_validate(findings.find(session, wanted)))

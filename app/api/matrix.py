@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import exports
 from app.api.dependencies import OfDatabase, Reading
+from app.api.etags import reply
 from app.api.lists import Since, Text, Until
 from app.api.models import Number
 from app.api.problems import responses
@@ -83,7 +84,7 @@ def show_matrix(
     filters = query.model_dump(exclude={"format"})
     if (kind := exports.chosen(query.format, accept)) != "json":
         return exports.stream(database, kind, MATRIX, partial(of_matrix, **filters), name="matrix")
-    return matrix.show(session, **filters)
+    return reply(Matrix.model_validate(matrix.show(session, **filters)))
 
 
 class Point(BaseModel):

@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from app.api.dependencies import OfSettings, Reading
+from app.api.etags import reply
 from app.api.lists import ListQuery, Text
 from app.api.models import PageOf
 from app.api.problems import responses
@@ -83,9 +84,9 @@ class ListingFilters(ListQuery):
 
 
 @router.get("/listings", tags=["listings"], response_model=PageOf[Listing], responses=responses(422))
-def find_listings(session: Reading, query: Annotated[ListingFilters, Query()]) -> dict[str, Any]:
+def find_listings(session: Reading, query: Annotated[ListingFilters, Query()]) -> Response:
     """List what the zoos publish, as far as their catalogs were read."""
-    return listings.find(session, query.selection())
+    return reply(PageOf[Listing].model_validate(listings.find(session, query.selection())))
 
 
 @router.get("/listings/{listing_id}", tags=["listings"], response_model=Listing, responses=responses(404, 422))

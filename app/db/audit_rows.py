@@ -140,4 +140,5 @@ LISTED = Listed(
         "since": lambda time: Audit.created_at >= time,
         "until": lambda time: Audit.created_at < time,
     },
+    by_value=("state", "zoo"),
 )

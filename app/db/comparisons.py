@@ -7,7 +7,6 @@ the jobs it waits for has been started. A job that was lost or failed without st
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, exists, or_, select, update
@@ -93,7 +92,6 @@ def broken() -> ColumnElement[bool]:
     )
 
 
-@cache  # making the conditions takes longer than most lists
 def _in_state(state: State) -> tuple[ColumnElement[bool], ...]:
     return shown_states.conditions(Comparison.state, state, started=started(), broken=broken())
 
@@ -178,6 +176,7 @@ LISTED = Listed(
         "since": lambda time: Comparison.created_at >= time,
         "until": lambda time: Comparison.created_at < time,
     },
+    by_value=("state",),
     # All but the answer, which is long.
     columns=(
         "id audit_id state verdict architecture a_ref b_ref scope error created_at finished_at".split()  # noqa: SIM905

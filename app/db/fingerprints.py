@@ -166,13 +166,14 @@ FAILURES = Listed(
     Fingerprint.listing_id,
     sorts={"built": Fingerprint.subject, "measured_at": Fingerprint.measured_at},
     sort="built",
-    filters={"code": lambda code: Fingerprint.error["code"].as_string() == code},
+    filters={"zoo": None, "code": lambda code: Fingerprint.error["code"].as_string() == code},
+    only=[Fingerprint.fingerprint.is_(None)],
 )
 
 
 def failed(session: Session, zoo: str, wanted: Selection) -> Page[Fingerprint]:
     """Return a page of the listings of a zoo whose structure could not be told."""
-    return FAILURES.page(session, wanted, Fingerprint.zoo == zoo, Fingerprint.fingerprint.is_(None))
+    return FAILURES.page(session, wanted.within(zoo=zoo))
 
 
 def of_listing(session: Session, listing_id: uuid.UUID) -> Fingerprint | None:

@@ -100,6 +100,7 @@ LISTED = Listed(
         "since": lambda time: LatencyRun.created_at >= time,
         "until": lambda time: LatencyRun.created_at < time,
     },
+    by_value=("fingerprint", "point"),
 )
 """``fingerprint`` is the beginning of one, with software or without; ``point`` that of an operating point's key."""
 

@@ -148,6 +148,7 @@ LISTED = Listed(
         "default": lambda default: Listing.is_default == default,
         "match": _contains,
     },
+    by_value=("match",),
     # Text within references is looked for in an index of them; rows with their contracts are many times as long.
     ids_first=True,
 )

@@ -10,18 +10,19 @@ import binascii
 import json
 import math
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import literal, select, tuple_, union_all
+from sqlalchemy import Integer, bindparam, select, tuple_, union_all
 from sqlalchemy.orm import load_only
 
 from app.errors import InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Executable, Select
     from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -53,6 +54,10 @@ class Selection:
     cursor: str | None = None
     limit: int = 50
 
+    def within(self, **filters: Any) -> Selection:  # noqa: ANN401 - of any column
+        """Return what is wanted, of the rows that meet these filters too."""
+        return replace(self, filters={**self.filters, **filters})
+
 
 @dataclass(frozen=True)
 class Order:
@@ -81,34 +86,60 @@ class Order:
         text = json.dumps([self.name, written, str(row_id)], separators=(",", ":"))
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
-    def parts(self, cursor: str | None) -> Iterator[Sequence[ColumnElement[bool]]]:
-        """Yield the conditions of the rows after a cursor: of those with a value, then of those without one.
+    def parts(self, cursor: str | None) -> Iterator[tuple[Part, dict[str, Any]]]:
+        """Yield the parts of the list from a cursor on, with their parameters: rows with a value, then those without.
 
         Two questions, because databases disagree on where nulls belong. Raises InvalidError for a cursor that was not
         made here for this order.
         """
         value, row_id = (None, None) if cursor is None else _decode(cursor, self)
-        nullable = bool(self.column.property.columns[0].nullable)
         if row_id is None:
-            yield [self.column.is_not(None)] if nullable else []
+            yield Part(valued=True, begun=False), {}
         elif value is not None:
-            here = tuple_(self.column, self.id)
-            there = tuple_(literal(value, self.column.type), literal(row_id, self.id.type))
-            yield [here < there if self.descending else here > there]
-        if nullable:
-            none = self.column.is_(None)
-            beyond = () if row_id is None or value is not None else (row_id,)
-            yield [none, *(self.id < each if self.descending else self.id > each for each in beyond)]
+            yield Part(valued=True, begun=True), {_VALUE: value, _ID: row_id}
+        if self._nullable:
+            begun = row_id is not None and value is None
+            yield Part(valued=False, begun=begun), {_ID: row_id} if begun else {}
+
+    def conditions(self, part: Part) -> list[ColumnElement[bool]]:
+        """Return the conditions of a part's rows."""
+        row_id = bindparam(_ID, type_=self.id.type)
+        if not part.valued:
+            beyond = [self.id < row_id if self.descending else self.id > row_id] if part.begun else []
+            return [self.column.is_(None), *beyond]
+        if not part.begun:
+            return [self.column.is_not(None)] if self._nullable else []
+        here, there = tuple_(self.column, self.id), tuple_(bindparam(_VALUE, type_=self.column.type), row_id)
+        return [here < there if self.descending else here > there]
+
+    @property
+    def _nullable(self) -> bool:
+        return bool(self.column.property.columns[0].nullable)
 
 
-@dataclass(frozen=True)
+class Part(NamedTuple):
+    """Rows of a list that one statement finds: with a value to sort by or without one, from the first or from a row on.
+
+    ``begun``: that row is known by the parameters.
+    """
+
+    valued: bool
+    begun: bool
+
+
+_VALUE, _ID, _ROWS = "after_value", "after_id", "rows"
+"""Parameters of the statements beside the filters: the row that a page begins after, and how many rows it may have."""
+
+
+@dataclass(frozen=True, eq=False)
 class Listed(Generic[Row]):
     """How an entity's rows are listed: the filters, and the columns to sort by, ``-`` before one turns it around.
 
     ``sort`` is the list's own. A filter without a function asks for equality with the column of its name; a function
-    returns a condition, or several of which no row meets two and each of which has an index. ``columns`` are those
-    that are read, all by default. ``ids_first`` finds a page's rows by an index alone, and reads only those; filters
-    then return one condition each.
+    returns a condition, or several of which no row meets two and each of which has an index. It is given a parameter
+    that stands for the value, or for filters ``by_value`` the value itself. ``only`` is what all rows meet. ``columns``
+    are those that are read, all by default. ``ids_first`` finds a page's rows by an index alone, and reads only those;
+    filters then return one condition each.
     """
 
     entity: type[Row]
@@ -116,19 +147,24 @@ class Listed(Generic[Row]):
     sorts: Mapping[str, Any]
     sort: str
     filters: Mapping[str, Callable[[Any], Any] | None] = field(default_factory=dict)
+    by_value: Collection[str] = ()
+    only: Sequence[ColumnElement[bool]] = ()
     columns: Sequence[str] = ()
     ids_first: bool = False
 
-    def page(self, session: Session, wanted: Selection, *within: ColumnElement[bool]) -> Page[Row]:
-        """Return a page of the rows that are wanted and meet the conditions ``within``.
+    def page(self, session: Session, wanted: Selection) -> Page[Row]:
+        """Return a page of the rows that are wanted.
 
         Raises InvalidError for an unknown sort, or a cursor that was not made here for it.
         """
         order = self.order(wanted.sort)
+        given = {name: value for name, value in wanted.filters.items() if value is not None}
+        written = tuple((name, value if name in self.by_value else None) for name, value in given.items())
+        sent = {name: value for name, value in given.items() if name not in self.by_value}
         rows: list[Row] = []
-        for after in order.parts(wanted.cursor):
-            statement = self._statement(order, wanted, [*within, *after], wanted.limit + 1 - len(rows))
-            rows += session.scalars(statement)
+        for part, after in order.parts(wanted.cursor):
+            left = wanted.limit + 1 - len(rows)
+            rows += session.scalars(_statement(self, order.name, written, part), {**sent, **after, _ROWS: left})
             if len(rows) > wanted.limit:
                 break
         more = len(rows) > wanted.limit
@@ -144,30 +180,34 @@ class Listed(Generic[Row]):
             raise InvalidError(f"sort={text!r} is unknown; sort by one of {known}.", slug="unknown-sort")
         return Order(text, column, self.id)
 
-    def _statement(
-        self, order: Order, wanted: Selection, conditions: Sequence[ColumnElement[bool]], limit: int
-    ) -> Executable:
-        def read(what: Sequence[Any], way: Sequence[ColumnElement[bool]]) -> Select[Any]:
-            return select(*what).where(*conditions, *way).order_by(*order.by()).limit(limit)
+    def conditions(self, name: str, value: Any) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - of any column
+        """Return the conditions of a filter, of which a row meets one."""
+        of, asked = self.filters[name], value if name in self.by_value else bindparam(name)
+        found = getattr(self.entity, name) == asked if of is None else of(asked)
+        return found if isinstance(found, tuple) else (found,)
 
-        chosen = [self._conditions(name, value) for name, value in wanted.filters.items() if value is not None]
-        columns: list[Any] = [getattr(self.entity, name) for name in self.columns]
-        ways = list(product(*chosen))
-        if self.ids_first:
-            (way,) = ways
-            found = self.id.in_(read([self.id], way).correlate(None))
-            return select(self.entity).where(found).order_by(*order.by())
-        if len(ways) == 1:
-            return read([self.entity], ways[0]).options(*([load_only(*columns)] if columns else []))
-        # Each way reads as many rows of its own index as a page has, however many more there are.
-        merged = union_all(*(read(columns or [self.entity], way).subquery().select() for way in ways))
-        terms = merged.selected_columns[order.column.key], merged.selected_columns[order.id.key]
-        return select(self.entity).from_statement(merged.order_by(*order.by(*terms)).limit(limit))
 
-    def _conditions(self, name: str, value: Any) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - of any column
-        of = self.filters[name]
-        asked = getattr(self.entity, name) == value if of is None else of(value)
-        return asked if isinstance(asked, tuple) else (asked,)
+@lru_cache(maxsize=256)  # to make a statement takes longer than to send it, and a list is asked for in few ways
+def _statement(listed: Listed[Any], sort: str, filters: tuple[tuple[str, Any], ...], part: Part) -> Executable:
+    """Return the statement for a part of a list: filters by name, with the value where it is written into it."""
+    order, entity, rows = listed.order(sort), listed.entity, bindparam(_ROWS, type_=Integer())
+    always = (*listed.only, *order.conditions(part))
+
+    def read(what: Sequence[Any], way: Sequence[ColumnElement[bool]]) -> Select[Any]:
+        return select(*what).where(*always, *way).order_by(*order.by()).limit(rows)
+
+    columns: list[Any] = [getattr(entity, name) for name in listed.columns]
+    ways = list(product(*(listed.conditions(name, value) for name, value in filters)))
+    if listed.ids_first:
+        (way,) = ways
+        found = listed.id.in_(read([listed.id], way).correlate(None))
+        return select(entity).where(found).order_by(*order.by())
+    if len(ways) == 1:
+        return read([entity], ways[0]).options(*([load_only(*columns)] if columns else []))
+    # Each way reads as many rows of its own index as a page has, however many more there are.
+    merged = union_all(*(read(columns or [entity], way).subquery().select() for way in ways))
+    terms = merged.selected_columns[order.column.key], merged.selected_columns[order.id.key]
+    return select(entity).from_statement(merged.order_by(*order.by(*terms)).limit(rows))
 
 
 def _decode(cursor: str, order: Order) -> tuple[Value, uuid.UUID]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def newest() -> ColumnElement[bool]:
+def _newest() -> ColumnElement[bool]:
     """Whether a row is the newest version of its policy."""
     newer = aliased(PolicyVersion)
     same = (newer.name == PolicyVersion.name, newer.team == PolicyVersion.team)
@@ -54,7 +54,9 @@ LISTED = Listed(
     sorts={"name": PolicyVersion.name, "created_at": PolicyVersion.created_at},
     sort="name",
     filters={"shipped": lambda shipped: PolicyVersion.name.in_(POLICIES) == shipped},
+    only=[_newest()],
 )
+"""The newest version of each policy."""
 
 
 def keep(session: Session, policy: Policy) -> tuple[PolicyVersion, bool]:

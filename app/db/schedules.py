@@ -69,7 +69,7 @@ RUNS = Listed(
     ScheduledRun.id,
     sorts={"due_at": ScheduledRun.due_at},
     sort="-due_at",
-    filters={"refused": lambda refused: ScheduledRun.audit_id.is_(None) == refused},
+    filters={"schedule_id": None, "refused": lambda refused: ScheduledRun.audit_id.is_(None) == refused},
 )
 
 
@@ -108,7 +108,7 @@ def ran(session: Session, run_id: uuid.UUID, *, audit_id: uuid.UUID | None, erro
 
 def runs(session: Session, schedule_id: uuid.UUID, wanted: Selection) -> Page[ScheduledRun]:
     """Return a page of a schedule's runs."""
-    return RUNS.page(session, wanted, ScheduledRun.schedule_id == schedule_id)
+    return RUNS.page(session, wanted.within(schedule_id=schedule_id))
 
 
 def last_runs(session: Session, schedule_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, ScheduledRun]:

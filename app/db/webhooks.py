@@ -59,7 +59,7 @@ DELIVERIES = Listed(
     WebhookDelivery.id,
     sorts={"created_at": WebhookDelivery.created_at},
     sort="-created_at",
-    filters={"state": None},
+    filters={"webhook_id": None, "state": None},
 )
 
 
@@ -71,7 +71,7 @@ def delivery(session: Session, webhook_id: uuid.UUID, delivery_id: uuid.UUID) ->
 
 def deliveries(session: Session, webhook_id: uuid.UUID, wanted: Selection) -> Page[WebhookDelivery]:
     """Return a page of the deliveries to a webhook that are wanted."""
-    return DELIVERIES.page(session, wanted, WebhookDelivery.webhook_id == webhook_id)
+    return DELIVERIES.page(session, wanted.within(webhook_id=webhook_id))
 
 
 def events(session: Session, rows: Collection[WebhookDelivery]) -> dict[uuid.UUID, WebhookEvent]:

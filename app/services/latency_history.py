@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from app.db import latency_runs
@@ -34,7 +33,7 @@ def find(session: Session, settings: Settings, ref: str, wanted: Selection) -> d
     cannot be read, NotFoundError for a listing that was never timed.
     """
     ref = _timed(session, settings, ref)
-    found = latency_runs.LISTED.page(session, replace(wanted, filters={**wanted.filters, "ref": ref}))
+    found = latency_runs.LISTED.page(session, wanted.within(ref=ref))
     marks = _marks(latency_runs.of_listing(session, ref)) if found.items else {}
     return found.map(lambda run: to_json(run) | {"step": marks.get(run.id)})
 

@@ -34,20 +34,21 @@ def show(session: Session, listing_id: uuid.UUID) -> dict[str, Any]:
 
 def to_json(listing: Listing, unsafe: UnsafeListing | None) -> dict[str, Any]:
     """Return a listing as JSON."""
+    row = vars(listing)  # as in ``findings.to_json``
     return {
-        "id": str(listing.id),
-        "ref": listing.ref,
-        "zoo": listing.zoo,
-        "name": listing.name,
-        "weights": listing.weights,
-        "architecture": listing.architecture,
-        "default": listing.is_default,
-        "label_space": listing.label_space,
-        "classes": listing.classes,
-        "contract": listing.contract,
-        "claims": listing.claims,
-        "licence": listing.licence,
-        "runtimes": listing.runtimes,
+        "id": str(row["id"]),
+        "ref": row["ref"],
+        "zoo": row["zoo"],
+        "name": row["name"],
+        "weights": row["weights"],
+        "architecture": row["architecture"],
+        "default": row["is_default"],
+        "label_space": row["label_space"],
+        "classes": row["classes"],
+        "contract": row["contract"],
+        "claims": row["claims"],
+        "licence": row["licence"],
+        "runtimes": row["runtimes"],
         "unsafe": None
         if unsafe is None
         else {

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
 
-    from sqlalchemy import Row
     from sqlalchemy.orm import Session
+
+
+_NONE = dict.fromkeys(map(str, Place), 0)
 
 
 def show(
@@ -35,7 +37,7 @@ def show(
             slug="too-narrow",
         )
     rows = matrix.counts(session, architecture=architecture, audit_id=audit_id, dimension=dimension, zoo=zoo)
-    cells: dict[tuple[str, str, str], list[Row[Any]]] = {}
+    cells: dict[tuple[str, str, str], list[matrix.Count]] = {}
     for row in rows:
         cells.setdefault((row.zoo_a, row.zoo_b, row.dimension), []).append(row)
     worst = {key: max(cell, key=lambda row: row.worst).worst_id for key, cell in cells.items()}
@@ -48,14 +50,13 @@ def show(
     }
 
 
-def _cell(key: tuple[str, str, str], rows: Sequence[Row[Any]], worst: Row[Any]) -> dict[str, Any]:
-    counts = dict.fromkeys(map(str, Place), 0)
+def _cell(key: tuple[str, str, str], rows: Sequence[matrix.Count], worst: matrix.Shown) -> dict[str, Any]:
+    counts = _NONE.copy()
     for row in rows:  # a team's own and shared ones are counted apart
         counts[row.verdict] += row.findings
-    shown: dict[str, Any] = finite({name: getattr(worst, name) for name in matrix.SHOWN})
     return {
         **dict(zip(("zoo_a", "zoo_b", "dimension"), key, strict=True)),
         "findings": sum(counts.values()),
         "verdicts": counts,
-        "worst": {"finding_id": worst.id, **shown},
+        "worst": {**worst._asdict(), "effect": finite(worst.effect), "magnitude": finite(worst.magnitude)},
     }

@@ -102,7 +102,7 @@ def show(session: Session, name: str) -> dict[str, Any]:
 
 def find(session: Session, wanted: Selection) -> dict[str, Any]:
     """Return a page of the policies that are wanted as JSON, each in its newest version."""
-    return policies.LISTED.page(session, wanted, policies.newest()).map(to_json)
+    return policies.LISTED.page(session, wanted).map(to_json)
 
 
 def to_json(row: PolicyVersion) -> dict[str, Any]:
