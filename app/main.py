@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -59,12 +58,6 @@ Few, because threads of Python take turns too, and the one that reads and writes
 before it is a request's turn needs one too.
 """
 
-SWITCH_S = 0.001
-"""Time for which a thread keeps Python to itself: by default five times as long, which all other requests wait.
-
-With a fifth of it, submissions take a fourteenth more processor time.
-"""
-
 COLLECTED = (10_000, 10, 100)
 """When garbage is looked for: objects made and kept, such looks, and those of middle-aged objects (``gc``).
 
@@ -89,7 +82,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         to_thread.current_default_thread_limiter().total_tokens = THREADS
-        sys.setswitchinterval(SWITCH_S)
         chosen.data_dir.mkdir(parents=True, exist_ok=True)
         database = Database(chosen.url)
         if chosen.embedded:

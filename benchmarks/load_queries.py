@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="requests/s")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows")
-    parser.add_argument("--processes", type=int, default=2, help="of the API, as many as there are cores (default 2)")
+    parser.add_argument("--processes", type=int, default=4, help="of the API, two for each core (default 4)")
     parser.add_argument("--kept", type=Path, help="folder to keep the filled database in, and to find it in again")
     options = parser.parse_args()
     with postgres(options.kept) as url:

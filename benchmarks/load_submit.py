@@ -181,7 +181,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="zooaudit-load-") as name:
         folder = Path(name)
-        for processes in (1, 2):
+        for processes in (1, 2, 4):
             _accepted(folder, options.comparisons, processes)
         with postgres() as url, _redis(folder) as broker:
             database = Database(url)

@@ -10,7 +10,7 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from app.db import findings, listings
+from app.db import findings, listings, paging
 from app.db.paging import Selection
 from app.db.tables import Comparison, Finding
 from app.errors import InvalidError
@@ -137,3 +137,19 @@ def test_a_cursor_with_impossible_text_is_refused(database, written):
     with database.read() as session, pytest.raises(InvalidError) as caught:
         listings.LISTED.page(session, Selection(cursor=encoded(["ref", written, ID])))
     assert caught.value.slug == "malformed-cursor"
+
+
+def test_a_statement_is_made_once_for_all_values(database):
+    with database.write() as session:
+        fill(session, [1.0, 2.0], [("a", "b"), ("b", "c")])
+        findings.LISTED.page(session, Selection({"zoo": "a"}, "effect", limit=7))
+        made = paging._statement.cache_info().misses
+        found = {
+            zoo: [
+                row.effect
+                for row in findings.LISTED.page(session, Selection({"zoo": zoo}, "effect", limit=limit)).items
+            ]
+            for zoo, limit in (("a", 3), ("b", 5), ("c", 1), ("d", 2))
+        }
+        assert paging._statement.cache_info().misses == made
+    assert found == {"a": [1.0], "b": [1.0, 2.0], "c": [2.0], "d": []}
