@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+
 class Count(NamedTuple):
     """How many findings of a verdict two zoos have in a dimension, and the largest magnitude with its finding."""
 
