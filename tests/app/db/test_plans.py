@@ -53,7 +53,7 @@ def test_every_query_of_the_load_benchmark_has_its_indexes(filled, monkeypatch):
         database = Database(filled)
         with database.read() as session:
             asked = load_queries.queries(session)
-        scanned = load_queries.plans(filled, asked)
+        scanned = load_queries.plans(filled, asked, load_queries.a_key(database, load_queries.TEAM))
         database.dispose()
     finally:
         event.remove(Engine, "connect", without_scans)
