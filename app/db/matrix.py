@@ -72,7 +72,7 @@ class Shown(NamedTuple):
 _SHOWN = select(Finding.id, *(getattr(Finding, name) for name in Shown._fields[1:])).where(
     Finding.id.in_(bindparam("ids", expanding=True))
 )
-"""Made once: making it takes as long as a page of it."""
+"""Made once, not for each matrix."""
 
 
 def shown(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Shown]:
