@@ -35,7 +35,7 @@ def reply(
 ) -> Response:
     """Return a result, a model as JSON; a final one with a strong ETag from its bytes, or 304 when the caller has it.
 
-    Lists, which are polled, are answered so too: written on the request's own thread, not checked and written on others.
+    Lists, which are polled, are answered so too: written on the thread that read them, where FastAPI takes two more.
     A comparison is final before its answer's last byte is: a cancelled one tells of jobs that others still wait for.
     The tag follows the bytes whatever changes them (RFC 9110, section 8.8.1).
     """
