@@ -96,10 +96,10 @@ class Listing(Owned, Base):
         Index("ix_listings_architecture_ref_id", "architecture", "ref", "id"),
         Index("ix_listings_zoo_ref_id", "zoo", "ref", "id"),
         Index("ix_listings_zoo_name_id", "zoo", "name", "id"),
-        # Text within references is looked for in one of these three, in the list's order: they hold all that it takes.
+        Index("ix_listings_weights_ref_id", "weights", "ref", "id"),
+        # Text within references is looked for in one of these, in the list's order: they hold all that it takes.
         Index("ix_listings_ref_id", "ref", "id", "team"),
         Index("ix_listings_name_id", "name", "id", "ref", "team"),
-        Index("ix_listings_weights_ref_id", "weights", "ref", "id", "team"),
         Index("ix_listings_team", "team"),
         Index("ix_listings_filtered", "ref", "id", "team", "zoo", "name", "is_default", "label_space"),
     )
